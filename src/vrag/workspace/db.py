@@ -1,0 +1,170 @@
+"""One SQLite file per workspace: journal, ledger, texts and caches. No SQL stands outside `vrag.workspace`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from vrag.clock import Clock, SystemClock, rfc3339
+from vrag.errors import FormatVersionError, UsageError, VRAGError
+
+__all__ = ["Database"]
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    create table workspace(id text not null, created_at text not null) strict;
+
+    -- journal: one row a step; `state` is written before the act that it names
+    create table step(
+      id text primary key, state text not null, kind text not null, generator text not null,
+      planned text not null, handle text, status text, raw text, delivered text, record_id text,
+      output text, error text, reviews text,
+      usd_micros integer, video_s real not null default 0, created_at text not null, updated_at text not null,
+      owner text, lease_until text
+    ) strict;
+    create index step_state on step(state);
+    create table step_event(
+      seq integer primary key, step_id text not null, state text not null, at text not null, detail text
+    ) strict;
+    create index step_event_step on step_event(step_id, seq);
+    create table step_source(step_id text not null, asset_id text not null, sha256 text not null,
+      primary key(step_id, asset_id)) strict;
+    create index step_source_asset on step_source(asset_id);
+    create index step_source_sha256 on step_source(sha256);
+
+    -- ledger: envelopes in order, never changed; the Merkle tree is taken over `leaf` by `seq`
+    create table entry(
+      seq integer primary key, record_id text not null unique, statement_sha256 text not null,
+      envelope blob not null, leaf blob not null, recorded_at text not null
+    ) strict;
+    create trigger entry_no_update before update on entry begin select raise(abort, 'the ledger is append-only'); end;
+    create trigger entry_no_delete before delete on entry begin select raise(abort, 'the ledger is append-only'); end;
+    create table lineage(
+      seq integer not null, artefact_sha256 text not null, input_sha256 text not null,
+      asset_id text, knowledge_base text, role text not null
+    ) strict;
+    create index lineage_artefact on lineage(artefact_sha256);
+    create index lineage_input on lineage(input_sha256);
+    create index lineage_asset on lineage(asset_id);
+    create table receipt(
+      seq integer primary key, kind text not null, subject text not null, by text not null,
+      reason text not null, at text not null, body text not null
+    ) strict;
+    create trigger receipt_no_update before update on receipt begin select raise(abort, 'receipts stay'); end;
+    create trigger receipt_no_delete before delete on receipt begin select raise(abort, 'receipts stay'); end;
+
+    -- the words behind keyed digests: erasing a row makes its digest unguessable for ever
+    create table text(
+      keyed_digest text primary key, key blob not null, kind text not null, value text not null,
+      record_id text not null
+    ) strict;
+    create index text_record on text(record_id);
+    """,
+)
+"""Step n brings a file from schema n to n + 1. Steps are only ever added."""
+
+
+class Database:
+    """The database of a workspace; one connection a thread, opened in the safest mode that this SQLite has.
+
+    Below SQLite 3.51.3 two writers and a checkpoint can corrupt a WAL file (sqlite.org, "WAL-mode File Format",
+    checked 2026-11-20), so older ones use a rollback journal.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+        """Open or create `path`; its folder is made.
+
+        Raises:
+            FormatVersionError: A newer release wrote it.
+        """
+        self.path = path
+        self._clock = clock or SystemClock()
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._closed = False
+        self._pid = os.getpid()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # `pragma journal_mode` ignores the busy timeout, so processes that open at once take turns.
+        with FileLock(f"{path}.lock"):
+            self._migrate(self._connection())
+        self.workspace_id: str = self._connection().execute("select id from workspace").fetchone()[0]
+        """Secret and random: it makes purchase ids of this workspace impossible to guess."""
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("pragma user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise FormatVersionError(
+                f"The workspace '{self.path}' has schema {version}; this release reads up to {len(MIGRATIONS)}.",
+                hint="pip install --upgrade vrag",
+            )
+        for number in range(version, len(MIGRATIONS)):
+            # executescript commits what is open before it starts, so the transaction is part of the script.
+            connection.executescript(f"begin immediate; {MIGRATIONS[number]} pragma user_version={number + 1}; commit;")
+        with self.transaction() as opened:
+            if opened.execute("select 1 from workspace").fetchone() is None:
+                opened.execute(
+                    "insert into workspace values(?, ?)",
+                    (self._clock.token_bytes(32).hex(), rfc3339(self._clock.now())),
+                )
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise UsageError(f"The workspace '{self.path}' is closed.")
+        if self._pid != os.getpid():
+            # A connection carried over a fork corrupts the file; the child drops it unused and opens its own.
+            self._pid, self._local, self._open = os.getpid(), threading.local(), []
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            mode = "wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "truncate"
+            got = connection.execute(f"pragma journal_mode={mode}").fetchone()[0]
+            if got != mode:
+                connection.close()
+                raise VRAGError(f"SQLite refused the journal mode '{mode}' for '{self.path}' and uses '{got}'.")
+            connection.execute(f"pragma synchronous={'full' if mode == 'wal' else 'extra'}")
+            connection.execute("pragma foreign_keys=on")
+            self._local.connection = connection
+            with self._guard:
+                self._open.append(connection)
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of the block is kept, or nothing."""
+        connection = self._connection()
+        connection.execute("begin immediate")
+        try:
+            yield connection
+            connection.execute("commit")
+        except BaseException:
+            # On a full disk SQLite has rolled back already; a second rollback would hide the cause.
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the file."""
+        connection = self._connection()
+        connection.execute("begin")
+        try:
+            yield connection
+        finally:
+            connection.execute("rollback")
+
+    def close(self) -> None:
+        """Close every connection; closing twice is fine."""
+        self._closed = True
+        if self._pid == os.getpid():
+            with self._guard:
+                for connection in self._open:
+                    connection.close()
+                self._open.clear()
