@@ -9,6 +9,7 @@ from attrs import field, frozen, validators
 
 from vrag.media.ref import MediaRef
 from vrag.prompts.camera import CameraMove
+from vrag.values.assets import Rights
 from vrag.values.canonical import digest_json, to_json
 from vrag.values.requests import Estimate, Look, ModelRef, Problem, VideoRequest
 from vrag.values.vectors import Candidate, Filter
@@ -27,14 +28,17 @@ class Brief:
     """What it shows, such as "red shoes"; it is also the query for the picture."""
     action_prompt: str | None = None
     """What happens, such as "camera pans down"."""
-    template: str = "<object_prompt>, <action_prompt>"
-    """The prompt with named slots; each slot needs a value."""
+    template: str | None = None
+    """The prompt with named slots, each of which needs a value; None is `<object_prompt>, <action_prompt>`, or the
+    one of the two that is given."""
     slots: Mapping[str, str] = field(factory=dict)
     """Values of further slots."""
     knowledge_base: str | None = None
     """Where to look for the picture; None is allowed where the pipeline has exactly one."""
     picture: str | None = None
     """An asset id: take this picture instead of searching. It passes the same gate."""
+    text_only: bool = False
+    """Use no picture at all, on a model that can."""
     filter: Filter | None = None
     model: str | None = None
     """A name from the pipeline's generators; None is allowed where it has exactly one."""
@@ -79,8 +83,8 @@ class Source:
     """Which review allowed it; the gate is read again at submission."""
     caption: str | None = None
     file_name: str = ""
-    rights: Mapping[str, str] = field(factory=dict)
-    """The stated rights at this moment."""
+    rights: Rights = Rights()
+    """What the holder allowed at this moment."""
 
 
 @frozen(kw_only=True)

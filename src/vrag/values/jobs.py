@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from vrag.values.canonical import JSON
 
-__all__ = ["Fault", "Handle", "JobStatus", "Output", "Recovery", "StepState"]
+__all__ = ["Event", "Fault", "Handle", "JobStatus", "Output", "Recovery", "StepState"]
 
 Recovery = Literal["token", "list", "none"]
 """How a lost job is found again: by sending its token again, by listing jobs, or not at all."""
@@ -84,3 +84,16 @@ class StepState(StrEnum):
     WITHHELD = "withheld"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something happened to a step."""
+
+    step_id: str
+    state: StepState
+    progress: float | None = None
+    """0..1 while the video is made, where the provider tells."""
+    at: str
+    """RFC 3339 UTC."""
+    message: str = ""

@@ -23,10 +23,9 @@ MIGRATIONS: tuple[str, ...] = (
     -- journal: one row a step; `state` is written before the act that it names
     create table step(
       id text primary key, state text not null, kind text not null, generator text not null,
-      planned text not null, handle text, status text, raw text, delivered text, record_id text,
-      output text, error text, reviews text,
-      usd_micros integer, video_s real not null default 0, created_at text not null, updated_at text not null,
-      owner text, lease_until text
+      planned text not null, attempt integer not null default 1,
+      handle text, status text, raw text, delivered text, record_id text, error text,
+      usd_micros integer, video_s real not null, created_at text not null, submitted_at text, updated_at text not null
     ) strict;
     create index step_state on step(state);
     create table step_event(
@@ -41,15 +40,18 @@ MIGRATIONS: tuple[str, ...] = (
     -- ledger: envelopes in order, never changed; the Merkle tree is taken over `leaf` by `seq`
     create table entry(
       seq integer primary key, record_id text not null unique, statement_sha256 text not null,
-      envelope blob not null, leaf blob not null, recorded_at text not null
+      envelope blob not null, leaf blob not null, public_key blob not null, recorded_at text not null
     ) strict;
     create trigger entry_no_update before update on entry begin select raise(abort, 'the ledger is append-only'); end;
     create trigger entry_no_delete before delete on entry begin select raise(abort, 'the ledger is append-only'); end;
+    -- an index over what the envelopes say; it can be built again from them
+    create table subject(seq integer not null, sha256 text not null, name text not null) strict;
+    create index subject_seq on subject(seq);
+    create index subject_sha256 on subject(sha256);
     create table lineage(
-      seq integer not null, artefact_sha256 text not null, input_sha256 text not null,
-      asset_id text, knowledge_base text, role text not null
+      seq integer not null, input_sha256 text not null, asset_id text, knowledge_base text, role text not null
     ) strict;
-    create index lineage_artefact on lineage(artefact_sha256);
+    create index lineage_seq on lineage(seq);
     create index lineage_input on lineage(input_sha256);
     create index lineage_asset on lineage(asset_id);
     create table receipt(
@@ -131,6 +133,7 @@ class Database:
                 raise VRAGError(f"SQLite refused the journal mode '{mode}' for '{self.path}' and uses '{got}'.")
             connection.execute(f"pragma synchronous={'full' if mode == 'wal' else 'extra'}")
             connection.execute("pragma foreign_keys=on")
+            connection.execute("pragma secure_delete=on")  # erased words leave the pages of the file too
             self._local.connection = connection
             with self._guard:
                 self._open.append(connection)
@@ -159,6 +162,10 @@ class Database:
             yield connection
         finally:
             connection.execute("rollback")
+
+    def forget(self) -> None:
+        """Clear what was deleted out of the write-ahead file too, where there is one."""
+        self._connection().execute("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:
         """Close every connection; closing twice is fine."""

@@ -1,0 +1,1 @@
+"""Pages for people: a video with its pictures and its proof."""
