@@ -34,6 +34,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -87,9 +89,11 @@ class VRAGError(Exception):
         self.message = message
         self.hint = hint
 
+    @override
     def __str__(self) -> str:
         return f"{self.message} Next: {self.hint}" if self.hint else self.message
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle keyword arguments too: a process pool must hand errors back whole."""
         fields = {key: value for key, value in vars(self).items() if key not in {"message", "__notes__"}}

@@ -68,7 +68,7 @@ class Embedder(Protocol):
 
     @property
     def modalities(self) -> frozenset[str]:
-        """The kinds of `Item` that `embed` takes: `text`, `image` …"""
+        """The kinds of `Item` that `embed` takes, such as `text` and `image`."""
         ...
 
     def estimate(self, items: Sequence[Item]) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from attrs import evolve
@@ -106,7 +107,7 @@ class Runner:
                     if stopped():
                         self._end(step, StepState.CANCELLED, "cancelled", "Cancelled before it was submitted.", False)
                     else:
-                        fresh = self._journal.reserve_and_submit(step_id, lambda step=step: self._gate(step))
+                        fresh = self._journal.reserve_and_submit(step_id, partial(self._gate, step))
                 case StepState.SUBMITTING:
                     self._submit(step, fresh=fresh)
                 case StepState.SUBMITTED:
@@ -159,9 +160,7 @@ class Runner:
                 )
                 return
             if generator.recovery == "list":
-                handle = self._translate(
-                    step, lambda: generator.find([step.token], _since(step)).get(step.token)
-                )
+                handle = self._translate(step, lambda: generator.find([step.token], _since(step)).get(step.token))
         if handle is None:
             try:
                 handle = generator.start(step.planned.request, self._storage.open, step.token)
@@ -271,9 +270,7 @@ class Runner:
         except MediaRejectedError as error:
             self._end(step, StepState.FAILED, error.code, error.message, status.billed)
             return
-        raw: MediaRef = evolve(
-            stored, width_px=info.width_px, height_px=info.height_px, duration_s=info.duration_s
-        )
+        raw: MediaRef = evolve(stored, width_px=info.width_px, height_px=info.height_px, duration_s=info.duration_s)
         self._journal.advance(step.id, step.state, StepState.FETCHED, raw=raw)
 
     def _end(

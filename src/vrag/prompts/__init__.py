@@ -1,0 +1,1 @@
+"""Prompts: templates with slots, the camera words in them, lints, and batch files."""

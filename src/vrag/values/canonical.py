@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JSON", "canonical_json", "digest_json", "from_json", "to_json"]
 
-type_T = TypeVar("type_T")
+ValueT = TypeVar("ValueT")
 JSON = Any
 """What `json` reads and writes: None, bool, int, float, str, list, dict with str keys."""
 
@@ -35,7 +35,7 @@ def to_json(value: object) -> JSON:
     return _converter().unstructure(value)
 
 
-def from_json(kind: type[type_T], data: JSON) -> type_T:
+def from_json(kind: type[ValueT], data: JSON) -> ValueT:
     """The attrs value that `to_json` wrote.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from attrs import field, frozen, validators
+from typing_extensions import override
 
 from vrag.media.ref import MediaRef
 from vrag.prompts.camera import CameraMove
@@ -41,6 +42,7 @@ class ModelRef:
     account: str | None = None
     """An alias of the caller's, never credentials."""
 
+    @override
     def __str__(self) -> str:
         return f"{self.provider}:{self.id}" + (f" in {self.region}" if self.region else "")
 

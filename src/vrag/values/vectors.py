@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import cmp_using, field, frozen, validators
+from typing_extensions import override
 
 from vrag.errors import UsageError
 from vrag.media.ref import MediaRef
@@ -59,6 +60,7 @@ class EmbeddingSpace:
     preprocessing: str
     """Names what is done to the input before the model, such as `lower-strip/1`."""
 
+    @override
     def __str__(self) -> str:
         return f"{self.model}@{self.revision} ({self.dimension} dimensions, {self.preprocessing})"
 
@@ -280,7 +282,7 @@ class Candidate:
 
 @frozen(kw_only=True)
 class Refusal:
-    """ "No suitable picture": an answer, with its reasons and the best that there was."""
+    """An answer too: "no suitable picture", with its reasons and the best that there was."""
 
     query: str
     reasons: tuple[str, ...]
