@@ -30,12 +30,12 @@ def write_new(path: Path, chunks: Iterable[bytes], *, overwrite: bool = False) -
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         else:
             _publish_once(temporary, path)
     finally:
         if os.path.lexists(temporary):
-            os.unlink(temporary)
+            Path(temporary).unlink()
     sync_folder(path.parent)
 
 
@@ -62,7 +62,7 @@ def _publish_once(temporary: str, path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             raise AlreadyExistsError(f"'{path}' exists already.") from None
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
 
 
 def sync_folder(folder: Path) -> None:

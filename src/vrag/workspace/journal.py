@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-
 from typing import TypeVar
 
 from attrs import evolve, frozen
@@ -168,14 +167,11 @@ class Journal:
             False, and nothing is changed, where the step is no longer in `expected`.
         """
         now = rfc3339(self._clock.now())
-        values = {
-            "handle": handle and json.dumps(to_json(handle)),
-            "status": status and json.dumps(to_json(status)),
-            "raw": raw and json.dumps(to_json(raw)),
-            "delivered": delivered and json.dumps(to_json(delivered)),
-            "record_id": record_id,
-            "error": None if error is None else json.dumps(error),
+        learnt = {"handle": handle, "status": status, "raw": raw, "delivered": delivered}
+        values: dict[str, str | None] = {
+            name: None if value is None else json.dumps(to_json(value)) for name, value in learnt.items()
         }
+        values |= {"record_id": record_id, "error": None if error is None else json.dumps(error)}
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "update step set state = :state, updated_at = :now, handle = coalesce(:handle, handle),"

@@ -25,6 +25,7 @@ from vrag.values.vectors import Candidate, Refusal
 __all__ = ["Picture", "VideoPage", "figure", "video_page"]
 
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
+_SHOWN_CANDIDATES: Final = 5
 _STYLE: Final = files("vrag.provenance.report").joinpath("style.css").read_text("utf-8")
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 POLICY: Final = (
@@ -152,14 +153,18 @@ def _film(page: VideoPage) -> Markup:
             poster=data_url(poster.image) if poster else None,
             controls=True,
             loop=True,
-            muted=True,
             playsinline=True,
             preload="auto",
             width=str(page.media.width_px or page.planned.request.width_px),
             height=str(page.media.height_px or page.planned.request.height_px),
-            aria_label=f"The film, silent: {_title(page.planned)}",
+            aria_label=f"The film: {_title(page.planned)}",
         ),
-        element("figcaption", element("strong", "The film."), " Silent; every frame comes from the picture beside it."),
+        element(
+            "figcaption",
+            element("strong", "The film."),
+            f" Made by {page.planned.model}",
+            " from the picture beside it." if sources else " from words alone.",
+        ),
     )
 
 
@@ -219,7 +224,7 @@ def _check(check: Check) -> Markup:
     return element(
         "li",
         element("span", mark, class_=tone, role="img", aria_label=word),
-        element("span", check.promise, element("span", f" {check.detail}.", class_="soft")),
+        element("span", f"{check.promise}: ", element("span", f"{check.detail}.", class_="soft")),
     )
 
 
@@ -227,61 +232,73 @@ def _candidates(page: VideoPage) -> Markup | None:
     found = page.planned.candidates
     if not found:
         return None
-    chosen = sum(1 for one in found if one.chosen)
-    note = f"{len(found)} pictures were considered and {chosen} was chosen. Meaning is the cosine of caption and query, -1 to 1."
+    rows = [_candidate(one, page.pictures.get(one.asset_id)) for one in found]
+    heads = ("Meaning", "Word rank", "Score", "Outcome")
+    first, rest = rows[:_SHOWN_CANDIDATES], rows[_SHOWN_CANDIDATES:]
+    note = (
+        f"{len(found)} pictures were considered. Meaning is the cosine of caption and query, from -1 to 1; "
+        "word rank 1 has the query's words best."
+    )
     return element(
         "section",
         element("h2", "Why this picture", id="candidates"),
         element("p", note, class_="note"),
-        _table(
-            "Candidates, best first",
-            ("Picture", "Meaning", "Word rank", "Score", "Outcome"),
-            [_candidate(one, page.pictures.get(one.asset_id)) for one in found],
-        ),
+        _table("Candidates, best first", heads, first),
+        element(
+            "details",
+            element("summary", f"{len(rest)} more, further away"),
+            _table("Further candidates", heads, rest),
+        )
+        if rest
+        else None,
         aria_labelledby="candidates",
     )
 
 
 def _candidate(one: Candidate, picture: Picture | None) -> Markup:
-    outcome = "chosen" if one.chosen else one.excluded or "not chosen"
+    if one.chosen:
+        outcome: object = element("span", "chosen", class_="tag good")
+    else:
+        outcome = element("span", one.excluded or "not chosen", class_="soft")
+    caption = picture.caption if picture else one.asset_id
+    cells = (_number("Meaning", one.cosine, "{:.2f}"), _number("Word rank", one.word_rank, "{}"))
+    return _row(picture, caption, *cells, _number("Score", one.fused_score, "{:.3f}"), _cell("Outcome", outcome))
+
+
+def _row(picture: Picture | None, caption: str, *cells: Markup) -> Markup:
+    # Roles are said again because a narrow screen lays rows out as blocks, and some browsers then forget the table.
+    thumb = element("img", src=data_url(picture.image), alt="") if picture else None
     return element(
         "tr",
-        element("td", _thumb(picture), class_="thumb"),
-        element("th", picture.caption if picture else one.asset_id, scope="row"),
-        _number(one.cosine, "{:.2f}"),
-        _number(one.word_rank, "{}"),
-        _number(one.fused_score, "{:.3f}"),
-        element("td", element("span", outcome, class_="tag good" if one.chosen else "tag")),
-        class_="chosen" if one.chosen else None,
+        element("td", thumb, class_="thumb", role="cell"),
+        element("th", caption, scope="row", role="rowheader"),
+        *cells,
+        role="row",
     )
 
 
-def _thumb(picture: Picture | None) -> Markup | None:
-    return element("img", src=data_url(picture.image), alt="", loading="lazy") if picture else None
+def _cell(label: str, content: object, *, class_: str | None = None) -> Markup:
+    return element("td", content, class_=class_, role="cell", data_label=label)
 
 
-def _number(value: float | None, form: str) -> Markup:
-    return element("td", "none" if value is None else form.format(value), class_="number")
+def _number(label: str, value: float | None, form: str) -> Markup:
+    shown = element("span", "none", class_="soft") if value is None else form.format(value)
+    return _cell(label, shown, class_="number")
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Markup]) -> Markup:
-    first, *others = heads
+    others = (
+        element("th", head, scope="col", role="columnheader", class_=None if head == "Outcome" else "number")
+        for head in heads
+    )
+    first = element("th", "Picture", scope="col", colspan="2", role="columnheader")
     return element(
         "div",
         element(
             "table",
-            element(
-                "thead",
-                element(
-                    "tr",
-                    element("th", first, scope="col", colspan="2"),
-                    *(
-                        element("th", head, scope="col", class_="number" if head != "Outcome" else None)
-                        for head in others
-                    ),
-                ),
-            ),
-            element("tbody", *rows),
+            element("thead", element("tr", first, *others, role="row"), role="rowgroup"),
+            element("tbody", *rows, role="rowgroup"),
+            role="table",
             aria_label=caption,
         ),
         class_="scroll",
@@ -323,13 +340,12 @@ def _lines(lines: Sequence[str]) -> Markup | str:
 
 def _refusal(page: VideoPage, refusal: Refusal) -> Markup:
     rows = [
-        element(
-            "tr",
-            element("td", _thumb(page.pictures.get(hit.asset.id)), class_="thumb"),
-            element("th", hit.asset.caption or hit.asset.file_name, scope="row"),
-            _number(hit.cosine, "{:.2f}"),
-            _number(hit.word_rank, "{}"),
-            element("td", element("span", "not good enough", class_="tag")),
+        _row(
+            page.pictures.get(hit.asset.id),
+            hit.asset.caption or hit.asset.file_name,
+            _number("Meaning", hit.cosine, "{:.2f}"),
+            _number("Word rank", hit.word_rank, "{}"),
+            _cell("Outcome", element("span", "not near enough", class_="soft")),
         )
         for hit in refusal.candidates[:3]
     ]
@@ -339,7 +355,7 @@ def _refusal(page: VideoPage, refusal: Refusal) -> Markup:
         element("p", "No suitable picture is an answer: nothing was animated.", class_="note"),
         element("div", *(element("p", reason) for reason in refusal.reasons), class_="card"),
         element("p", "The nearest there were:", class_="note") if rows else None,
-        _table("Nearest pictures", ("Picture", "Meaning", "Word rank", "Outcome"), rows) if rows else None,
+        _table("Nearest pictures", ("Meaning", "Word rank", "Outcome"), rows) if rows else None,
     )
 
 
@@ -353,8 +369,8 @@ def _record(page: VideoPage) -> Markup:
         element("h2", "The record", id="record"),
         element(
             "p",
-            "An in-toto statement, signed; it lies beside the film. Words stand in it as keyed digests, so that it stays "
-            "true when they are erased.",
+            "An in-toto statement, signed; it lies beside the film. Unless the policy says otherwise, words stand in it as "
+            "keyed digests, so that it stays true when they are erased.",
             class_="note",
         ),
         element(

@@ -1,0 +1,575 @@
+"""How well a library is searched by words, by vectors and by both, and how well a query that it cannot answer is told.
+
+    python benchmarks/retrieval.py                                        # the small CC0 set of this repository, seconds
+    python benchmarks/retrieval.py --captions captions_val2017.json       # and a public set, two to three minutes
+
+`data/README.md` says how to get the public set. One caption of each picture is indexed, the others are used as queries:
+
+- A *sentence* is another caption of the same picture; only that picture is right.
+- A *phrase* is a noun phrase of 1-3 words from captions that are not indexed: the words between an article or a number
+  and the next preposition, conjunction or word in -ing, ending with a noun (a word that often stands alone in that
+  place). It is kept if 3 pictures have it and at most 2 % do; right are the pictures with it in a caption that is not
+  indexed. The label is made of words, which favours the word index a little.
+
+Refusal: things (the last word of a phrase, with its synonyms of `FAMILIES`) are held out until half of the pictures show
+one in any caption; those pictures are outside. A query is *out of library* if no caption of any picture inside, indexed or
+not, has its subject or a synonym; it is *in library* if it has a right picture inside. That rule is lexical as well: an
+"out" query may have a near answer by another name, and a compound such as "red shoes" with only brown shoes inside is
+asked by neither. Half of the things choose weights and thresholds, the other half are measured, so that no subject is in
+both. Smaller libraries are drawn from the pictures inside. The hand-made labels of the CC0 set have none of these limits.
+
+Seeded throughout: the same input prints the same tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+from attrs import define, field, frozen
+
+from vrag.backends.local.text_embedder import WordLlamaEmbedder
+from vrag.backends.local.vector_store import LocalVectorStore
+from vrag.knowledge.words import content_words, stem, subject, words_of
+from vrag.values.vectors import Item, VectorQuery, VectorRecord
+
+HERE = Path(__file__).parent
+RRF_K, DENSE_WEIGHT, POOL = 10, 2, 50
+REFUSAL = 0.95
+SENTENCES = 2000
+"""At most this many sentence queries; more change no figure by a point."""
+SIZES = (50, 200, 1000)
+SMALL_LIBRARIES = 4
+"""How many of each size up to 200; one of the larger ones."""
+
+DETERMINERS = frozenset("a an the two three four several some his her their its".split())
+BREAKS = DETERMINERS | frozenset(
+    """
+    about above across after against along among and are around as at be before behind below beneath beside between beyond
+    but by down during each for from has have in inside into is it near next of off on onto or out outside over past that
+    this through to toward towards under up upon was were while who which with within without
+    """.split()
+)
+NOT_THINGS = frozenset(
+    stem(word)
+    for word in """
+    area arms assortment back backs background base big bite blue body bottom break brown can case center closeup
+    collection concrete corner couple course cross curve cut dark day desert dirt display distance doll edge empty enclosure
+    end event face female fenced field foreground friend friends front game gray green grey ground group habitat hand handle
+    hands head heads home image individual item items jump kind lap large legs leg light lights line log lot male match meal
+    modern nap neck no nose number object obstacle old open orange other others pack pair pan part party photo photograph
+    picture pictures piece pieces pile pink pitch plain portrait post race rest ride right rim row scene serve set shade side
+    sky skies small sort stack stop stunt t tall tasty time top trick trunk trunks type variety view walk way white wild
+    yellow adult adults body player players animal animals food people person rider gentleman image clear red black
+    """.split()
+)
+"""Last words of phrases that name nothing a picture could be looked for by; no thing to hold out."""
+FAMILIES = [
+    "airplane plane planes airplanes jet jets aircraft airliner", "airport runway tarmac terminal",
+    "baby infant toddler child children kid kids boy boys girl girls teenager",
+    "bag bags backpack purse handbag luggage suitcase suitcases baggage", "bathroom restroom toilet toilets urinal urinals",
+    "bathtub tub bath", "beach shore shoreline coast sand", "sea ocean wave waves water surf",
+    "bicycle bicycles bike bikes bicyclist cyclist", "motorcycle motorcycles motorbike moped scooter",
+    "bird birds duck ducks goose geese seagull seagulls pigeon parrot owl flock", "boat boats ship ships canoe ferry sailboat",
+    "book books notebook bookshelf", "bread bun buns toast sandwich sandwiches bagel burger hamburger", "bus buses",
+    "cabinet cabinets cupboard shelf shelves ledge rack", "cake cakes cupcake cupcakes dessert pastry pastries bakery pie",
+    "car cars vehicle vehicles truck trucks van vans suv", "cat cats kitten kittens", "dog dogs puppy puppies",
+    "cellphone cellphones phone phones iphone smartphone mobile", "chair chairs seat seats stool bench benches",
+    "church chapel cathedral steeple", "city town street streets road roadway highway downtown intersection crosswalk",
+    "couch sofa", "counter countertop table tables desk desks desktop", "cow cows calf cattle bull bulls",
+    "computer computers laptop laptops monitor monitors screen keyboard mouse", "cup cups mug mugs glass beverage drink",
+    "curtain curtains drape drapes blind blinds", "donut donuts doughnut doughnuts", "door doors doorway garage",
+    "elephant elephants", "faucet sink sinks", "flower flowers bouquet", "forest woods wilderness jungle tree trees branch bush",
+    "fridge refrigerator freezer", "garden yard backyard lawn patio park grass pasture", "guy guys man men",
+    "harbor harbour dock pier marina", "hill hills mountain mountains mound slope cliff", "hotdog hotdogs",
+    "house houses building buildings tower skyscraper home barn", "lady woman women", "lake pond river stream bay",
+    "oven stove microwave grill toaster", "picture painting portrait sculpture statue", "plate plates dish dishes platter tray",
+    "pitcher catcher batter umpire baseball ball bat", "pool pond", "racket racquet rackets racquets tennis",
+    "restaurant cafe diner bar", "sheep lamb lambs herd", "skier skiers ski skis", "skateboard skateboarder skateboards",
+    "snowboard snowboarder snowboarders", "surfboard surfboards surfer surfers wetsuit", "store shop market mall",
+    "train trains railroad rail railway locomotive track tracks", "tv television televisions tvs", "horse horses pony carriage",
+    "stairs steps staircase", "stoplight", "sidewalk pavement path trail walkway curb", "bed beds bedroom blanket pillow",
+    "banana bananas", "apple apples", "wine beer bottle bottles", "kitchen", "umbrella umbrellas", "zebra zebras",
+    "giraffe giraffes", "bear bears teddy", "kite kites", "frisbee disc", "pizza pizzas", "clock clocks", "remote remotes",
+    "wii controller", "sign signs", "window windows windshield", "vase pot", "broccoli vegetable vegetables carrot carrots salad",
+    "fruit fruits oranges", "bride groom wedding", "stone rock rocks", "newspaper paper magazine", "tie necktie suit",
+    "hat cap helmet", "shirt jacket", "canopy tent", "airfield", "crowd audience", "plaza square", "room office classroom",
+]  # fmt: skip
+"""Words for nearly the same thing: if the library has one of them, none counts as absent."""
+FAMILY_OF = {stem(word): line.split()[0] for line in reversed(FAMILIES) for word in line.split()}
+FEATURES = ("cosine", "background z", "words", "subject word", "subject meaning", "word meaning", "worst word", "length")
+"""What is known of a query and one picture; `Library.features` says how."""
+
+
+@frozen(kw_only=True)
+class Query:
+    text: str
+    right: frozenset[int] = frozenset()
+    """Positions of the right pictures in the library; empty for a query that is out of it."""
+    thing: str = ""
+    """By which queries are halved: those about one thing are on one side."""
+
+
+@define(kw_only=True)
+class Task:
+    """A library with queries that it can answer and queries that it cannot."""
+
+    name: str
+    captions: list[str]
+    inside: list[Query]
+    outside: list[Query]
+    scores: dict[str, tuple[list, list]] = field(factory=dict)
+
+
+# ---------------------------------------------------------------- data
+
+
+def read_pictures(path: Path) -> list[list[str]]:
+    """Captions of each picture, from COCO's JSON, Flickr8k's `picture.jpg#0<tab>caption`, or our JSON lines."""
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    text, pictures = raw.decode(), defaultdict(list)
+    if path.name.removesuffix(".gz").endswith(".jsonl"):
+        for line in text.splitlines():
+            row = json.loads(line)
+            if "picture" in row:
+                pictures[str(row["picture"])] += row["captions"]
+    elif text.startswith("{"):
+        for row in sorted(json.loads(text)["annotations"], key=lambda row: row["id"]):
+            pictures[row["image_id"]].append(" ".join(row["caption"].split()))
+    else:
+        for line in text.splitlines():
+            name, _, caption = line.partition("\t")
+            pictures[name.partition("#")[0]].append(caption.strip())
+    return [pictures[key] for key in sorted(pictures) if len(pictures[key]) > 1]
+
+
+def runs(caption: str) -> list[tuple[str, ...]]:
+    """The words between a determiner and what ends its phrase, where they are 1-3."""
+    found = []
+    for clause in re.split(r'[.,;:!?()"]', caption):
+        words, start = [*words_of(clause), "and"], None
+        for position, word in enumerate(words):
+            if start is not None and (word in BREAKS or word.endswith("ing")):
+                if 1 <= position - start <= 3:
+                    found.append(tuple(words[start:position]))
+                start = None
+            if word in DETERMINERS:
+                start = position + 1
+    return found
+
+
+def phrases_of(pictures: list[list[str]]) -> dict[str, frozenset[int]]:
+    """Phrases and the pictures that have them in a caption that is not indexed."""
+    found = [{run for caption in captions[1:] for run in runs(caption)} for captions in pictures]
+    alone = Counter(run[0] for each in found for run in each if len(run) == 1)
+    having = defaultdict(set)
+    for number, each in enumerate(found):
+        for run in each:
+            if alone[run[-1]] >= 5:
+                having[" ".join(run)].add(number)
+    return {text: frozenset(those) for text, those in sorted(having.items()) if 3 <= len(those) <= 0.02 * len(pictures)}
+
+
+def thing_of(text: str) -> str:
+    named = stem(subject(text) or content_words(text)[-1])
+    return FAMILY_OF.get(named, named)
+
+
+def things_in(captions: list[str]) -> set[str]:
+    stems = {stem(word) for caption in captions for word in words_of(caption)}
+    return stems | {FAMILY_OF[one] for one in stems if one in FAMILY_OF}
+
+
+def tasks_of(pictures: list[list[str]], rng: np.random.Generator) -> dict[str, list[Task]]:
+    """Libraries of pictures without the things held out, with their phrase and sentence queries."""
+    phrases = {text: those for text, those in phrases_of(pictures).items() if stem(text.split()[-1]) not in NOT_THINGS}
+    shown = [things_in(captions) for captions in pictures]
+    having = Counter(one for those in shown for one in those)
+    things = sorted({thing_of(text) for text in phrases})
+    known = set(things)
+    held: set[str] = set()
+    outside: set[int] = set()
+    for position in rng.permutation(len(things)):
+        if having[things[position]] <= 0.06 * len(pictures) and len(outside) < len(pictures) / 2:
+            held.add(things[position])
+            outside |= {number for number, those in enumerate(shown) if things[position] in those}
+    inside = [number for number in range(len(pictures)) if number not in outside]
+    plan = [inside]
+    for size in SIZES:
+        for _ in range(SMALL_LIBRARIES if size <= 200 else 1):
+            if size < len(inside) / 2:
+                plan.append(sorted(rng.choice(inside, size, replace=False).tolist()))
+    tasks: dict[str, list[Task]] = {"phrases": [], "sentences": []}
+    for chosen in plan:
+        place = {number: position for position, number in enumerate(chosen)}
+        there = set().union(*(shown[number] for number in chosen))
+        named = f"{len(chosen)} pictures"
+        captions = [pictures[number][0] for number in chosen]
+        asked = [
+            Query(text=text, right=frozenset(place[n] for n in those if n in place), thing=thing_of(text))
+            for text, those in phrases.items()
+        ]
+        own = [
+            Query(text=pictures[number][1], right=frozenset([place[number]]), thing=thing_of(pictures[number][1]))
+            for number in chosen
+        ]
+        other = [
+            Query(text=pictures[number][1], thing=thing_of(pictures[number][1]))
+            for number in sorted(outside if len(chosen) > 1000 else set(range(len(pictures))) - set(chosen))
+        ]
+        absent = [query for query in other if query.thing in known and query.thing not in there]
+        tasks["phrases"].append(
+            Task(
+                name=named,
+                captions=captions,
+                inside=[query for query in asked if query.right],
+                outside=_some([query for query in asked if query.thing not in there], 400, rng),
+            )
+        )
+        tasks["sentences"].append(
+            Task(name=named, captions=captions, inside=_some(own, 600, rng), outside=_some(absent, 400, rng))
+        )
+    return tasks
+
+
+def _some(queries: list[Query], count: int, rng: np.random.Generator) -> list[Query]:
+    return [queries[n] for n in sorted(rng.permutation(len(queries))[:count])]
+
+
+def labelled(path: Path) -> dict[str, list[Task]]:
+    """The same of a file with labels made by hand."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    pictures = [row for row in rows if "picture" in row]
+    place = {row["picture"]: number for number, row in enumerate(pictures)}
+    captions = [row["captions"][0] for row in pictures]
+    named = f"{len(captions)} pictures, labels by hand"
+    objects = [
+        Query(text=row["query"], right=frozenset(place[key] for key in row["relevant"]), thing=row["query"])
+        for row in rows
+        if row.get("relevant")
+    ]
+    absent = [Query(text=row["query"], thing=row["query"]) for row in rows if "query" in row and not row["relevant"]]
+    own = [
+        Query(text=text, right=frozenset([number]), thing=row["picture"])
+        for number, row in enumerate(pictures)
+        for text in row["captions"][1:]
+    ]
+    short = [query for query in absent if len(query.text.split()) <= 3]
+    long = [query for query in absent if len(query.text.split()) > 3]
+    return {
+        "phrases": [Task(name=named, captions=captions, inside=objects, outside=short)],
+        "sentences": [Task(name=named, captions=captions, inside=own, outside=long)],
+    }
+
+
+# ---------------------------------------------------------------- one library
+
+
+class Words:
+    """Vectors of single words, embedded once."""
+
+    def __init__(self, embedder: WordLlamaEmbedder) -> None:
+        self.embedder, self.place, self.stems = embedder, {}, np.empty(0, int)
+        self.known: dict[str, int] = {}
+        self.vectors = np.empty((0, embedder.space.dimension), np.float32)
+
+    def texts(self, texts: list[str]) -> np.ndarray:
+        return self.embedder.embed([Item(kind="text", text=text) for text in texts], "query")
+
+    def numbers(self, texts: list[str]) -> list[list[int]]:
+        words = [content_words(text) for text in texts]
+        new = sorted({word for each in words for word in each} - self.place.keys())
+        if new:
+            self.place |= {word: len(self.place) + n for n, word in enumerate(new)}
+            self.vectors = np.concatenate([self.vectors, self.texts(new)])
+            stems = [self.known.setdefault(stem(word), len(self.known)) for word in new]
+            self.stems = np.concatenate([self.stems, stems])
+        return [[self.place[word] for word in each] for each in words]
+
+
+class Library:
+    """Captions in a store of their own."""
+
+    def __init__(self, captions: list[str], words: Words, background: list[str], folder: Path) -> None:
+        self.words, self.vectors = words, words.texts(captions)
+        self.store = LocalVectorStore(folder, words.embedder.space)
+        rows = enumerate(zip(captions, self.vectors, strict=True))
+        self.store.upsert([VectorRecord(key=str(n), text=text, vector=vector) for n, (text, vector) in rows])
+        self.numbers = words.numbers(captions)
+        self.having = Counter(one for each in self.numbers for one in {int(words.stems[n]) for n in each})
+        # What these pictures score with queries that have nothing to do with them. Those that have are left out.
+        asked = zip(background, words.numbers(background), strict=True)
+        self.background = [text for text, each in asked if not any(self.having[int(words.stems[n])] for n in each)]
+        scores = words.texts(self.background or background) @ self.vectors.T
+        self.mean, self.deviation = scores.mean(0), scores.std(0) + 1e-3
+
+    def rankings(self, text: str) -> tuple[dict[str, list[int]], float]:
+        """Positions best first by each method, and the margin of the best cosine to the second."""
+        vector = self.words.texts([text])[0]
+        found = self.store.search(
+            VectorQuery(vector=vector, words=text, top_k=POOL, space=self.words.embedder.space)
+        )
+        cosines = {int(match.key): match.cosine for match in found if match.cosine is not None}
+        by_words = {int(match.key): match.word_rank for match in found if match.word_rank is not None}
+        dense = sorted(cosines, key=lambda key: (-cosines[key], key))
+        fused = dict.fromkeys([*dense, *by_words], 0.0)
+        for rank, key in enumerate(dense, start=1):
+            fused[key] += DENSE_WEIGHT / (RRF_K + rank)
+        for key, rank in by_words.items():
+            fused[key] += 1 / (RRF_K + rank)
+        rankings = {
+            "words": sorted(by_words, key=lambda key: by_words[key]),
+            "vectors": dense,
+            "hybrid": sorted(fused, key=lambda key: (-fused[key], key)),
+        }
+        return rankings, cosines[dense[0]] - cosines[dense[1]]
+
+    def features(self, text: str, places: list[int]) -> np.ndarray:
+        """A row of `FEATURES` for each of those pictures."""
+        words = self.words
+        own = words.numbers([text])[0]
+        named = subject(text)
+        head = content_words(text).index(named) if named in content_words(text) else len(own) - 1
+        # Rare words weigh more; one that the library does not have weighs most.
+        rarity = np.array([np.log((len(self.numbers) + 1) / (self.having[int(words.stems[n])] + 0.5)) for n in own])
+        rarity /= rarity.sum()
+        alike = words.vectors[own] @ words.vectors.T
+        alike[words.stems[own][:, None] == words.stems[None, :]] = 1.0
+        best = np.array([alike[:, self.numbers[place]].max(1) if self.numbers[place] else 0 * rarity for place in places])
+        same = best >= 1.0
+        cosines = self.vectors[places] @ words.texts([text])[0]
+        columns = (
+            cosines,
+            (cosines - self.mean[places]) / self.deviation[places],
+            same @ rarity,
+            same[:, head],
+            best[:, head],
+            best @ rarity,
+            best.min(1),
+            np.full(len(places), np.log(len(own))),
+        )
+        return np.stack(columns, axis=1)
+
+
+# ---------------------------------------------------------------- figures
+
+
+def recall_table(pictures: list[list[str]], words: Words, phrases: dict[str, frozenset[int]], limit: int) -> list[str]:
+    rng = np.random.default_rng(1)
+    sentences = [Query(text=captions[1], right=frozenset([n])) for n, captions in enumerate(pictures)]
+    queries = {
+        "sentence": _some(sentences, limit, rng),
+        "phrase": [Query(text=text, right=those) for text, those in phrases.items()],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        library = Library([captions[0] for captions in pictures], words, ["nothing"], Path(folder))
+        sums: dict[str, np.ndarray] = {name: np.zeros(5) for name in ("words", "vectors", "hybrid")}
+        for kind, asked in queries.items():
+            for query in asked:
+                for name, order in library.rankings(query.text)[0].items():
+                    hits = [key in query.right for key in order[:10]]
+                    if kind == "sentence":
+                        sums[name][:3] += np.array([any(hits[:1]), any(hits[:5]), any(hits)]) / len(asked)
+                    else:
+                        sums[name][3:] += np.array([hits[:1] == [True], sum(hits) / min(10, len(query.right))]) / len(asked)
+    lines = [
+        f"{len(pictures)} pictures; {len(queries['sentence'])} sentences, {len(queries['phrase'])} phrases; in %",
+        "",
+        "| | R@1 | R@5 | R@10 | phrase hit@1 | phrase P@10 of attainable |",
+        "|---|---|---|---|---|---|",
+    ]
+    return lines + [f"| {name} | " + " | ".join(f"{100 * x:.1f}" for x in each) + " |" for name, each in sums.items()]
+
+
+@frozen(kw_only=True, eq=False)
+class Asked:
+    """What was measured of one query."""
+
+    query: Query
+    rows: np.ndarray
+    margin: float
+    order: list[int]
+    places: list[int]
+
+
+def measure(task: Task, words: Words, background: list[str]) -> tuple[list[Asked], list[Asked], list[Asked]]:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Library(task.captions, words, background, Path(folder))
+
+        def one(query: Query) -> Asked:
+            rankings, margin = library.rankings(query.text)
+            places = rankings["hybrid"]
+            return Asked(
+                query=query,
+                rows=library.features(query.text, places),
+                margin=margin,
+                order=places,
+                places=places,
+            )
+
+        unrelated = [one(Query(text=text)) for text in library.background]
+        return [one(query) for query in task.inside], [one(query) for query in task.outside], unrelated
+
+
+def auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """The chance that a query with an answer scores higher than one without; ties count half."""
+    ordered = np.sort(outside)
+    below, up_to = np.searchsorted(ordered, inside, "left"), np.searchsorted(ordered, inside, "right")
+    return float((below + up_to).mean() / 2 / len(outside))
+
+
+@frozen(kw_only=True, eq=False)
+class Model:
+    """A logistic score of one picture; that of a query is the highest of its pictures."""
+
+    weights: np.ndarray
+    bias: float
+
+    def of(self, asked: Asked) -> float:
+        return float((asked.rows @ self.weights).max() + self.bias)
+
+
+def fit(inside: list[Asked], outside: list[Asked]) -> Model:
+    """Logistic regression on the best picture of each query; which one is best is chosen again after each fit."""
+    wanted = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
+    balance = np.where(wanted == 1, 0.5 / len(inside), 0.5 / len(outside)) * len(wanted)
+    model = Model(weights=np.array([1.0, 0, 1, 1, 1, 1, 0, 0]), bias=0.0)
+    for _ in range(4):
+        best = [one.rows[(one.rows @ model.weights).argmax()] for one in (*inside, *outside)]
+        rows = np.c_[np.stack(best), np.ones(len(best))]
+        scale = np.r_[rows[:, :-1].std(0) + 1e-9, 1]
+        scaled, beta = rows / scale, np.zeros(rows.shape[1])
+        for _ in range(30):
+            chance = 1 / (1 + np.exp(-scaled @ beta))
+            gradient = scaled.T @ (balance * (chance - wanted)) + np.r_[np.ones(len(beta) - 1), 0] * beta
+            curvature = (scaled.T * (balance * chance * (1 - chance))) @ scaled + np.diag(np.r_[np.ones(len(beta) - 1), 1e-6])
+            beta -= np.linalg.solve(curvature, gradient)
+        model = Model(weights=(beta / scale)[:-1], bias=float(beta[-1]))
+    return model
+
+
+def methods(model: Model) -> dict:
+    def best(name):
+        column = FEATURES.index(name)
+        return lambda asked: float(asked.rows[:, column].max())
+
+    return {
+        "absolute cosine": best("cosine"),
+        "margin to the runner-up": lambda asked: asked.margin,
+        "background z-score": best("background z"),
+        "word overlap": best("words"),
+        "meaning of the subject": best("subject meaning"),
+        "meaning word by word": best("word meaning"),
+        "logistic, all of these": model.of,
+    }
+
+
+def halves(asked: list[Asked], chosen: set[str]) -> tuple[list[Asked], list[Asked]]:
+    """Those about a thing of the calibration half, and the others."""
+    return [one for one in asked if one.query.thing in chosen], [one for one in asked if one.query.thing not in chosen]
+
+
+def at_refusal(score, calibration: list[Asked], inside: list[Asked], outside: list[Asked]) -> str:
+    threshold = np.quantile([score(one) for one in calibration], REFUSAL)
+    return rates(lambda one: score(one) > threshold, inside, outside)
+
+
+def rates(answered, inside: list[Asked], outside: list[Asked]) -> str:
+    answers = np.mean([answered(one) for one in inside])
+    accepts = np.mean([answered(one) for one in outside])
+    return f"{100 * answers:.1f} | {100 * accepts:.1f} | {100 * (1 - answers):.1f}"
+
+
+def first_rule(words: Words):
+    """The rule with fixed thresholds: all words; or the subject named, cosine .20; or cosine .40 and the subject's .15."""
+
+    def answered(asked: Asked, captions: np.ndarray) -> bool:
+        named = words.texts([subject(asked.query.text) or asked.query.text])[0]
+        meaning = captions[asked.places] @ named
+        cosine, matched, there = (asked.rows[:, FEATURES.index(name)] for name in ("cosine", "words", "subject word"))
+        passes = (matched > 1 - 1e-9) | ((there > 0) & (cosine >= 0.20)) | ((cosine >= 0.40) & (meaning >= 0.15))
+        return bool(passes.any())
+
+    return answered
+
+
+def refusal_tables(tasks: dict[str, list[Task]], words: Words, background: list[str]) -> tuple[list[str], Model]:
+    things = sorted({query.thing for each in tasks.values() for task in each for query in (*task.inside, *task.outside)})
+    order = np.random.default_rng(2).permutation(len(things))
+    chosen = {things[n] for n in order[::2]}
+    measured: dict[tuple[str, str], list] = defaultdict(list)
+    for kind, each in tasks.items():
+        for task in each:
+            inside, outside, unrelated = measure(task, words, background)
+            measured[kind, task.name].append((task, halves(inside, chosen), halves(outside, chosen), unrelated))
+    flat = [one for those in measured.values() for one in those]
+    model = fit([a for _, i, _, _ in flat for a in i[0]], [a for _, _, o, _ in flat for a in o[0]])
+    prior = float(np.quantile([model.of(a) for _, _, o, _ in flat for a in o[0]], REFUSAL))
+    lines: list[str] = []
+    rule = first_rule(words)
+    for (kind, name), those in measured.items():
+        test_in = [a for _, i, _, _ in those for a in i[1]]
+        test_out = [a for _, _, o, _ in those for a in o[1]]
+        fit_out = [a for _, _, o, _ in those for a in o[0]]
+        lines += [
+            "",
+            f"**{kind}, {name}** ({len(those)} x; test half: {len(test_in)} in library, {len(test_out)} out)",
+            "",
+            "| method | AUC | answered % | false accept % | false refuse % |",
+            "|---|---|---|---|---|",
+        ]
+        for label, score in methods(model).items():
+            area = auc(np.array([score(a) for a in test_in]), np.array([score(a) for a in test_out]))
+            lines.append(f"| {label} | {area:.3f} | {at_refusal(score, fit_out, test_in, test_out)} |")
+        lines.append(f"| logistic, one threshold for all sizes | | {rates(lambda a: model.of(a) > prior, test_in, test_out)} |")
+        limits, vectors = {}, {}
+        for task, i, o, unrelated in those:
+            own = words.texts(task.captions)
+            limit = np.quantile([model.of(a) for a in unrelated], REFUSAL) if len(unrelated) >= 20 else prior
+            for a in (*i[1], *o[1]):
+                limits[id(a)], vectors[id(a)] = limit, own
+        lines.append(
+            "| logistic, threshold from unrelated queries | | "
+            + rates(lambda a, limits=limits: model.of(a) > limits[id(a)], test_in, test_out) + " |"
+        )
+        lines.append(
+            "| fixed thresholds (.40 / .15 / .20) | | "
+            + rates(lambda a, vectors=vectors: rule(a, vectors[id(a)]), test_in, test_out) + " |"
+        )
+    shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(FEATURES, model.weights, strict=True))
+    lines += ["", f"Logistic: {shown}, constant {model.bias:+.2f}; one threshold for all: {prior:+.2f}."]
+    return lines, model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=HERE / "data" / "cc0_captions.jsonl", help="captions with labels")
+    parser.add_argument("--captions", type=Path, help="a public set: COCO JSON, Flickr8k token file or JSON lines")
+    options = parser.parse_args()
+    words = Words(WordLlamaEmbedder())
+    background = (HERE / "data" / "background_queries.txt").read_text(encoding="utf-8").splitlines()
+    background = [line for line in background if line and not line.startswith("#")]
+    print(f"Embedder: {words.embedder.space.model}; {len(background)} unrelated queries")
+    if options.captions:
+        pictures = read_pictures(options.captions)
+        print(f"\n## {options.captions.name}: retrieval\n")
+        print("\n".join(recall_table(pictures, words, phrases_of(pictures), SENTENCES)))
+        print(f"\n## {options.captions.name}: refusal")
+        lines, _ = refusal_tables(tasks_of(pictures, np.random.default_rng(7)), words, background)
+        print("\n".join(lines))
+    own = labelled(options.data)
+    phrases = {query.text: query.right for query in own["phrases"][0].inside}
+    print(f"\n## {options.data.name}: retrieval\n")
+    print("\n".join(recall_table(read_pictures(options.data), words, phrases, SENTENCES)))
+    print(f"\n## {options.data.name}: refusal")
+    print("\n".join(refusal_tables(own, words, background)[0]))
+
+
+if __name__ == "__main__":
+    main()

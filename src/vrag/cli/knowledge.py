@@ -1,0 +1,210 @@
+"""`vrag ingest`, `review` and `search`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from vrag.cli.session import Session, knowledge_base_option, session_options
+from vrag.errors import UsageError
+from vrag.values.assets import ReviewState
+from vrag.values.canonical import JSON, to_json
+from vrag.values.vectors import Is
+
+if TYPE_CHECKING:
+    from vrag.values.vectors import Hit
+
+__all__ = ["ingest", "review", "search"]
+
+
+@click.command()
+@click.argument("source")
+@knowledge_base_option
+@click.option("--approve", is_flag=True, help="Approve what is new at once; needs --by.")
+@click.option("--by", metavar="NAME", help="Who approves.")
+@session_options
+def ingest(session: Session, *, source: str, kb: str | None, approve: bool, by: str | None) -> int:
+    """Take pictures into a knowledge base: a folder, one picture, or a manifest (.csv, .jsonl).
+
+    Running it again takes only what is new. A file that is rejected is named with its reason, and the others go on
+    (exit code 4).
+
+    \b
+    Examples:
+      vrag ingest ./photos --kb brand
+      vrag ingest ./photos --kb brand --approve --by "$USER"
+      vrag ingest captions.jsonl --kb brand
+    """  # noqa: D301  # \b is click's mark for "do not wrap"
+    if approve != (by is not None):
+        raise UsageError("--approve and --by NAME come together.", hint=f'vrag ingest {source} --approve --by "$USER"')
+    output = session.output
+    with session.knowledge_base(kb, filled=False) as knowledge_base, output.progress("ingest") as progress:
+        report = knowledge_base.ingest(
+            source, approve_by=by, progress=lambda done, total, name: progress(done, total or 0, name)
+        )
+        proposed = knowledge_base.count(Is(field="review", value=ReviewState.PROPOSED))
+    for line in str(report).splitlines():
+        output.say(line)
+    if proposed:
+        output.note(f'next: vrag review --kb {report.knowledge_base} --approve-all --by "$USER"')
+    output.document({**report.to_json(), "proposed": proposed})
+    return 0 if report.ok else 4 if report.partial else 1
+
+
+@click.command()
+@knowledge_base_option
+@click.option("--list", "listing", is_flag=True, help="List the pictures with their state. [default]")
+@click.option("--approve-all", is_flag=True, help="Approve every picture that is proposed.")
+@click.option("--approve", "approved", multiple=True, metavar="ASSET", help="Approve this one; may be given again.")
+@click.option("--reject", "rejected", multiple=True, metavar="ASSET", help="Reject this one; may be given again.")
+@click.option("--by", metavar="NAME", help="Who decides; needed for every decision.")
+@click.option("--reason", metavar="TEXT", help="Why; it is kept with the decision.")
+@session_options
+def review(
+    session: Session,
+    *,
+    kb: str | None,
+    listing: bool,
+    approve_all: bool,
+    approved: tuple[str, ...],
+    rejected: tuple[str, ...],
+    by: str | None,
+    reason: str | None,
+) -> int:
+    """Decide which pictures may be used; only approved ones ever are.
+
+    An ASSET may be shortened to the first 8 or more characters of its digest.
+
+    \b
+    Examples:
+      vrag review --kb brand
+      vrag review --kb brand --approve-all --by "$USER"
+      vrag review --kb brand --reject 9f86d081 --by "$USER" --reason "no model release"
+    """  # noqa: D301  # \b is click's mark for "do not wrap"
+    deciding = approve_all or approved or rejected
+    if deciding and listing:
+        raise UsageError("--list decides nothing: give it alone.", hint="vrag review --list")
+    if deciding and not by:
+        raise UsageError("A decision needs the name of who decides.", hint='--by "$USER"')
+    output = session.output
+    with session.knowledge_base(kb) as knowledge_base:
+        if not deciding:
+            rows = [
+                {
+                    "asset_id": asset.id,
+                    "state": knowledge_base.review_of(asset.id).state.value,
+                    "caption": asset.caption,
+                    "file_name": asset.file_name,
+                    "licence": asset.rights.licence,
+                }
+                for asset in knowledge_base.assets()
+            ]
+            _list(session, knowledge_base.name, rows)
+            return 0
+        assert by is not None  # checked above
+        decided: dict[str, int] = {}
+        for chosen, state in ((rejected, ReviewState.REJECTED), (approved, ReviewState.APPROVED)):
+            if chosen:
+                decided[state.value] = len(knowledge_base.review(chosen, state, by=by, reason=reason))
+        if approve_all:
+            decided["approved"] = decided.get("approved", 0) + knowledge_base.approve_all(by=by)
+        name = knowledge_base.name
+    output.say(f"{name}: " + ", ".join(f"{count} {state}" for state, count in decided.items()))
+    output.note(f'next: vrag search "WORDS" --kb {name}')
+    output.document({"knowledge_base": name, "decided": decided, "by": by})
+    return 0
+
+
+def _list(session: Session, name: str, rows: Sequence[dict[str, JSON]]) -> None:
+    output = session.output
+    output.table(
+        ("state", "asset", "licence", "picture"),
+        [
+            (
+                row["state"],
+                row["asset_id"].rpartition("/")[2][:12],
+                row["licence"] or "-",
+                row["caption"] or row["file_name"],
+            )
+            for row in rows
+        ],
+    )
+    output.document({"knowledge_base": name, "assets": list(rows)})
+    if any(row["state"] == "proposed" for row in rows):
+        output.note(f'next: vrag review --kb {name} --approve-all --by "$USER"')
+
+
+@click.command()
+@click.argument("text")
+@knowledge_base_option
+@click.option("-k", "top_k", type=click.IntRange(1, 1000), default=10, show_default=True, help="At most so many.")
+@click.option("--explain", is_flag=True, help="Say why each picture was found, and with which settings.")
+@session_options
+def search(session: Session, *, text: str, kb: str | None, top_k: int, explain: bool) -> int:
+    """Find approved pictures by what they show.
+
+    "No suitable picture" is an answer: exit code 3, with the reasons and the nearest there are.
+
+    \b
+    Examples:
+      vrag search "red shoes" --kb brand
+      vrag search "red shoes" --kb brand --explain -k 3
+    """  # noqa: D301  # \b is click's mark for "do not wrap"
+    output = session.output
+    with session.knowledge_base(kb) as knowledge_base:
+        found = knowledge_base.search(text, top_k=top_k)
+    refusal = found.refusal
+    output.document(
+        {
+            "query": found.query,
+            "hits": [_hit_json(hit) for hit in found.hits],
+            "refusal": None
+            if refusal is None
+            else {"reasons": list(refusal.reasons), "nearest": [_hit_json(hit) for hit in refusal.candidates]},
+            "settings": dict(found.settings),
+        }
+    )
+    if refusal is not None:
+        output.say(f"no suitable picture for '{found.query}'")
+        for reason in refusal.reasons:
+            output.say(f"  {reason}")
+        if refusal.candidates:
+            output.say("nearest:")
+    shown = refusal.candidates[:5] if refusal is not None else found.hits
+    if not explain:
+        output.table(
+            ("", "score", "picture", "asset"),
+            [
+                (number, f"{hit.fused_score:.3f}", hit.asset.caption or hit.asset.file_name, _short_id(hit))
+                for number, hit in enumerate(shown, start=1)
+            ],
+        )
+        return 3 if refusal is not None else 0
+    for number, hit in enumerate(shown, start=1):
+        output.say(f"{number:>3}. {hit.asset.caption or hit.asset.file_name}")
+        output.say(f"     {hit.why}")
+        output.say(f"     score {hit.fused_score:.3f}, {hit.review}, {hit.asset.file_name}, {_short_id(hit)}")
+    output.say("settings:")
+    for name, value in sorted(found.settings.items()):
+        output.say(f"     {name}: {value}")
+    return 3 if refusal is not None else 0
+
+
+def _short_id(hit: Hit) -> str:
+    return f"{hit.asset.knowledge_base}/{hit.asset.original.sha256[:12]}"
+
+
+def _hit_json(hit: Hit) -> dict[str, JSON]:
+    return {
+        "asset_id": hit.asset.id,
+        "file_name": hit.asset.file_name,
+        "caption": hit.asset.caption,
+        "review": hit.review.value,
+        "fused_score": hit.fused_score,
+        "cosine": hit.cosine,
+        "word_rank": hit.word_rank,
+        "matched_words": to_json(hit.matched_words),
+        "why": hit.why,
+    }

@@ -1,0 +1,272 @@
+"""Makes the objects that a configuration names, through the entry points of `vrag.backends`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from attrs import evolve, fields
+
+from vrag.backends import SEAMS, Backend, Context
+from vrag.clock import Clock, SystemClock
+from vrag.compose.configuration import Configuration, Part
+from vrag.errors import ConfigError, MissingExtraError, NotFoundError, UsageError
+from vrag.interfaces import Embedder, Inpainter, Signer, Storage, VideoGenerator
+from vrag.knowledge.knowledge_base import KnowledgeBase
+from vrag.knowledge.retrieval import RetrievalSettings
+from vrag.media.header import ImageLimits
+from vrag.media.ref import MediaRef
+from vrag.pipeline import VRAGPipeline
+from vrag.values.assets import check_knowledge_base_name
+from vrag.values.canonical import canonical_json, from_json
+from vrag.workspace import Workspace
+
+__all__ = ["Assembly", "installed_backends"]
+
+GROUP = "vrag.backends"
+_OURS = EntryPoint(name="local", value="vrag.backends.local:backend", group=GROUP)
+"""The entry point of `pyproject.toml`, for a source tree that runs without being installed."""
+
+_logger = logging.getLogger(__name__)
+PipelineT = TypeVar("PipelineT", bound=VRAGPipeline)
+TableT = TypeVar("TableT", ImageLimits, RetrievalSettings)
+
+
+def installed_backends() -> dict[str, EntryPoint]:
+    """The entry points of the group `vrag.backends`, by name.
+
+    Raises:
+        ConfigError: Two packages claim one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ConfigError(
+                f"Two installed packages register the backend '{point.name}': {_owner(other)} and {_owner(point)}.",
+                hint=f"pip uninstall {_owner(point)}",
+            )
+    found.setdefault(_OURS.name, _OURS)
+    return found
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+class Assembly:
+    """Makes the objects that a configuration names, each on first use; nothing is imported before."""
+
+    def __init__(
+        self, configuration: Configuration, *, clock: Clock | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.configuration = configuration
+        self.folder = configuration.folder
+        self._clock = clock or SystemClock()
+        self._environ = environ if environ is not None else {}
+        self._embedders: dict[bytes, Embedder | None] = {}
+
+    # -- parts
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where fitted pictures and videos lie."""
+        made: Storage = self._make("storage", "workspace.storage", "media", self.folder / "media")
+        return made
+
+    @cached_property
+    def signer(self) -> Signer:
+        """What signs the records."""
+        made: Signer = self._make("signer", "workspace.signer", "signer", self.folder / "keys")
+        return made
+
+    @cached_property
+    def inpainter(self) -> Inpainter | None:
+        """What edits pictures; None where `none` is configured, or its extra is missing and nobody asked for it."""
+        try:
+            made: Inpainter | None = self._make("inpainter", "workspace.inpainter", "inpainter", self.folder / "edit")
+        except MissingExtraError:
+            if not self.configuration.part("workspace.inpainter").is_default:
+                raise
+            return None
+        return made
+
+    def generator(self, name: str) -> VideoGenerator:
+        """The configured generator of this name."""
+        made: VideoGenerator = self._make("video_generator", f"generators.{name}", name, self.folder / "render" / name)
+        return made
+
+    def generator_names(self) -> list[str]:
+        """The configured generators, sorted."""
+        return sorted(key.partition(".")[2] for key in self.configuration.parts if key.startswith("generators."))
+
+    def knowledge_base(self, name: str) -> KnowledgeBase:
+        """The knowledge base `name`; without `[knowledge_bases]` in the file every name is allowed.
+
+        Raises:
+            ConfigError: The file names others only.
+        """
+        check_knowledge_base_name(name)
+        configured = self.configuration.knowledge_bases
+        if configured is not None and name not in configured:
+            raise ConfigError(
+                f"No knowledge base '{name}' in {self.configuration.path}; there are: {', '.join(sorted(configured))}.",
+                hint=f"write: [knowledge_bases.{name}]",
+            )
+        key, folder = f"knowledge_bases.{name}", self.folder / "kb" / name
+        embedder = self._embedder(f"{key}.embedder", name)
+        space = embedder.space if embedder else None
+        storage = self._picture_storage(name)
+        store = self._make("vector_store", f"{key}.store", name, folder / "index", space=space)
+        return KnowledgeBase(
+            name,
+            store=store,
+            storage=storage,
+            embedder=embedder,
+            clock=self._clock,
+            limits=self._table(f"{key}.limits", ImageLimits),
+            retrieval=self._table(f"{key}.retrieval", RetrievalSettings),
+        )
+
+    def _table(self, key: str, kind: type[TableT]) -> TableT | None:
+        table = self.configuration.tables.get(key)
+        if table is None:
+            return None
+        try:
+            return from_json(kind, table.value)
+        except UsageError as error:
+            known = ", ".join(field.name for field in fields(kind))
+            raise ConfigError(f"{table.origin}: {error.message} It knows: {known}.") from error
+
+    def _picture_storage(self, name: str) -> Storage:
+        made: Storage = self._make(
+            "storage", f"knowledge_bases.{name}.storage", name, self.folder / "kb" / name / "media"
+        )
+        return made
+
+    def open_media(self, ref: MediaRef) -> BinaryIO:
+        """Bytes by their digest: fitted pictures and videos of the workspace, and originals of its knowledge bases.
+
+        Raises:
+            NotFoundError: None of the storages has them.
+        """
+        for storage in (self.storage, *map(self._picture_storage, self.knowledge_base_names())):
+            if storage.exists(ref):
+                return storage.open(ref)
+        raise NotFoundError(f"No storage of the workspace '{self.folder}' has the bytes {ref.sha256}.")
+
+    def knowledge_base_names(self) -> list[str]:
+        """Those of the file and those that were made in the workspace, sorted."""
+        folder = self.folder / "kb"
+        made = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+        return sorted({*made, *(self.configuration.knowledge_bases or ())})
+
+    def _embedder(self, key: str, name: str) -> Embedder | None:
+        part = self.configuration.part(key)
+        # One embedder serves every knowledge base that asks for the same: its weights are in memory once.
+        identity = canonical_json({"use": part.use, "options": dict(part.options)})
+        if identity not in self._embedders:
+            try:
+                self._embedders[identity] = self._make("embedder", key, name, self.folder / "models")
+            except MissingExtraError as error:
+                if not part.is_default:
+                    raise
+                _logger.warning("Searching by words only: %s", error)
+                self._embedders[identity] = None
+        return self._embedders[identity]
+
+    # -- the whole
+
+    def pipeline(self, kind: type[PipelineT]) -> PipelineT:
+        """All of it."""
+        generators = {name: self.generator(name) for name in self.generator_names()}
+        return kind(
+            workspace=Workspace(self.folder, clock=self._clock),
+            knowledge_bases=self._knowledge_bases(),
+            generators=generators,
+            storage=self.storage,
+            signer=self.signer,
+            inpainter=self.inpainter,
+            policy=self.configuration.policy,
+            clock=self._clock,
+        )
+
+    def _knowledge_bases(self) -> Any:
+        configured = self.configuration.knowledge_bases
+        # Exactly one is the one that a brief without a name means, so it is given as a mapping.
+        return (
+            self.knowledge_base
+            if configured is None or len(configured) != 1
+            else {name: self.knowledge_base(name) for name in configured}
+        )
+
+    def _make(self, seam: str, key: str, name: str, folder: Path, **context: Any) -> Any:
+        part = self.configuration.part(key)
+        if part.use == "none":
+            if seam in {"embedder", "inpainter"}:
+                return None
+            raise ConfigError(f"{part.origin}: '{key}' cannot be none.", hint="vrag config show")
+        made_for = Context(name=name, folder=folder, clock=self._clock, environ=self._environ)
+        try:
+            return _factory(seam, part)(self._resolved(part).options, evolve(made_for, **context))
+        except MissingExtraError:
+            raise
+        except ConfigError as error:
+            where = "" if error.message.startswith(part.origin) else f"{part.origin}: '{part.use}': "
+            raise ConfigError(f"{where}{error.message}", hint=error.hint) from error
+
+    def _resolved(self, part: Part) -> Part:
+        """Paths of a file are relative to that file."""
+        base = self.configuration.path.parent if self.configuration.path else Path()
+        options = {
+            key: str(Path(base, Path(value).expanduser()))
+            if key in {"folder", "file"} and isinstance(value, str)
+            else value
+            for key, value in part.options.items()
+        }
+        return evolve(part, options=options)
+
+
+def _factory(seam: str, part: Part) -> Any:
+    package, _, name = part.use.partition(":")
+    points = installed_backends()
+    if package not in points:
+        raise ConfigError(
+            f"{part.origin}: no installed package has the backend '{package}' (of '{part.use}'); "
+            f"installed: {', '.join(sorted(points))}.",
+            hint=f"pip install the package that provides '{package}', such as: pip install --upgrade vrag",
+        )
+    backend = _load(points[package])
+    names = backend.get(seam, {})
+    if name not in names:
+        elsewhere = [other for other in SEAMS if name in backend.get(other, {})]
+        kind = seam.replace("_", " ")
+        told = f" There is a '{name}' for another seam: {elsewhere[0]}." if elsewhere else ""
+        raise ConfigError(
+            f"{part.origin}: the backend '{package}' has no {kind} '{name}'; "
+            f"it has: {', '.join(f'{package}:{known}' for known in sorted(names)) or 'none'}.{told}",
+            hint=f"write: use = '{package}:{min(names)}'" if names else "vrag config show",
+        )
+    return names[name]
+
+
+def _load(point: EntryPoint) -> Backend:
+    try:
+        loaded = point.load()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The backend '{point.name}' ({_owner(point)}) cannot be imported: {type(error).__name__}: {error}.",
+            hint=f"pip install --upgrade {_owner(point)}",
+        ) from error
+    if not isinstance(loaded, Mapping) or set(loaded) - set(SEAMS):
+        raise ConfigError(
+            f"The backend '{point.name}' ({_owner(point)}) is not a mapping of seams ({', '.join(SEAMS)}) to factories.",
+            hint=f"pip install --upgrade {_owner(point)}",
+        )
+    return loaded
