@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
 
 from vrag.errors import AlreadyExistsError
 
-__all__ = ["sync_folder", "write_new"]
+__all__ = ["publish_once", "sync_folder", "write_new"]
+
+_NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def write_new(path: Path, chunks: Iterable[bytes], *, overwrite: bool = False) -> None:
@@ -20,8 +26,6 @@ def write_new(path: Path, chunks: Iterable[bytes], *, overwrite: bool = False) -
         AlreadyExistsError: `path` exists and `overwrite` is not set; of several writers at once exactly one succeeds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not overwrite and os.path.lexists(path):
-        raise AlreadyExistsError(f"'{path}' exists already.", hint="choose another name, or say overwrite")
     number, temporary = _temporary(path)
     try:
         with os.fdopen(number, "wb") as file:
@@ -30,19 +34,20 @@ def write_new(path: Path, chunks: Iterable[bytes], *, overwrite: bool = False) -
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
-            Path(temporary).replace(path)
+            temporary.replace(path)
         else:
-            _publish_once(temporary, path)
+            publish_once(temporary, path, lock=path.parent / ".vrag.lock")
+    except FileExistsError:
+        raise AlreadyExistsError(f"'{path}' exists already.", hint="choose another name, or say overwrite") from None
     finally:
-        if os.path.lexists(temporary):
-            Path(temporary).unlink()
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
-def _temporary(path: Path) -> tuple[int, str]:
+def _temporary(path: Path) -> tuple[int, Path]:
     # Not `tempfile`: its files are private, and a saved video belongs to whoever the umask says.
     for count in itertools.count():
-        name = str(path.with_name(f".{path.name[:80]}.{os.getpid()}.{threading.get_ident()}.{count}.part"))
+        name = path.with_name(f".{path.name[:80]}.{os.getpid()}.{threading.get_ident()}.{count}.part")
         try:
             return os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), name
         except FileExistsError:
@@ -50,19 +55,25 @@ def _temporary(path: Path) -> tuple[int, str]:
     raise AssertionError
 
 
-def _publish_once(temporary: str, path: Path) -> None:
+def publish_once(temporary: Path, path: Path, *, lock: Path) -> None:
+    """Give a finished file its name. The one place that knows how to do that exactly once.
+
+    Raises:
+        FileExistsError: The name is taken; of several writers at once exactly one succeeds.
+    """
     try:
-        # A hard link is the one portable rename that fails when the name is taken.
-        os.link(temporary, path)
+        # A hard link is the portable rename that fails when the name is taken.
+        os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
-        raise AlreadyExistsError(f"'{path}' exists already.") from None
-    except OSError:
-        # File systems without hard links (FAT, some network shares): O_EXCL reserves the name, then it is replaced.
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            raise AlreadyExistsError(f"'{path}' exists already.") from None
-        Path(temporary).replace(path)
+        raise
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
+            raise
+        # A disk without hard links: our writers take turns, so that none replaces the file of another.
+        with FileLock(lock):
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, "exists") from None
+            temporary.rename(path)
 
 
 def sync_folder(folder: Path) -> None:

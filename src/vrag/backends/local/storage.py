@@ -14,11 +14,11 @@ from heapq import merge
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from filelock import FileLock
 from typing_extensions import Buffer, override
 
 from vrag.errors import AlreadyExistsError, BackendError, NotFoundError, UsageError, VerificationError, VRAGError
 from vrag.interfaces import Storage
+from vrag.media.files import publish_once, sync_folder
 from vrag.media.ref import MediaRef
 
 try:
@@ -26,9 +26,8 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed and so needs no lock against sweeping
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FolderStorage", "sync_folder"]
+__all__ = ["FolderStorage"]
 
-_NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _RETRYABLE: Final = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO}
 _COPY_BYTES: Final = 1 << 18
 _NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,512}")
@@ -114,10 +113,15 @@ class FolderStorage(Storage):
 
     @override
     def list(self, prefix: str = "") -> Iterator[str]:
-        named = self._root / "named"
-        self._refuse_links(named)
+        # Whole parts of the prefix are folders: only what lies below them is read.
+        above, slash, _ = prefix.rpartition("/")
+        try:
+            folder = self._named(f"{above}/x").parent if slash else self._root / "named"
+        except UsageError:
+            return  # no name begins so
+        self._refuse_links(folder)
         with _translated("list", prefix):
-            yield from _names(named, "", prefix)
+            yield from _names(folder, above + slash, prefix)
 
     @override
     def delete(self, key: MediaRef | str) -> None:
@@ -200,23 +204,15 @@ class FolderStorage(Storage):
                 path.unlink()
 
     def _create(self, temporary: Path, path: Path) -> None:
-        """Give the finished file its name; `FileExistsError` if there is one. The one place that knows how."""
+        """Give the finished file its name; `FileExistsError` if there is one."""
         self._refuse_links(path.parent)
         new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(temporary, path, follow_symlinks=False)
+            publish_once(temporary, path, lock=self._root / "create.lock")
         except FileExistsError:
             sync_folder(path.parent)  # its writer may not have come to this yet, and we are about to vouch for it
             raise
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_LINKS:
-                raise
-            # A disk without hard links: our writers take turns, so that none replaces the file of another.
-            with FileLock(self._root / "create.lock"):
-                if os.path.lexists(path):
-                    raise FileExistsError(errno.EEXIST, "exists") from None
-                temporary.rename(path)
         for folder in (path.parent, *(made.parent for made in new)):
             sync_folder(folder)
 
@@ -270,17 +266,6 @@ class _CheckedFile(io.FileIO):
                 promise="media",
                 hint="delete it from the storage and put the original again",
             )
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the entries of `folder` to the disk, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _inside(folder: Path) -> bool:

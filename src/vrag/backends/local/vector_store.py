@@ -15,12 +15,12 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vrag.backends.local.storage import sync_folder
 from vrag.backends.local.vector_rows import RowDatabase, filter_sql, is_storable
 from vrag.backends.local.vector_scan import CHUNK_ROWS, Snapshot, VectorFile, nearest
 from vrag.backends.local.word_index import indexed_text, ranked_keys
 from vrag.errors import SpaceMismatchError, UsageError
 from vrag.interfaces import VectorStore
+from vrag.media.files import sync_folder
 from vrag.values.vectors import (
     ASSET_FIELDS,
     EmbeddingSpace,
