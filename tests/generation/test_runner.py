@@ -43,7 +43,7 @@ class Studio:
             storage=self.storage,
             generators={"film": self.generator},
             clock=self.clock,
-            gate=lambda step: self.gate(step),
+            gate=lambda step: self.gate(step),  # noqa: PLW0108  # tests replace the gate later
             record=lambda step, _closed: self.record(step),
         )
 

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import attrs
 import pytest
@@ -44,7 +45,7 @@ def modules():
     return [
         importlib.import_module(info.name)
         for info in pkgutil.walk_packages(vrag.__path__, "vrag.")
-        if not info.name.startswith("vrag.cli")
+        if not info.name.startswith("vrag.cli") and "._" not in info.name
     ]
 
 
@@ -71,8 +72,7 @@ def test_public_values_are_frozen_keyword_only_and_documented():
 def test_every_public_function_has_a_docstring():
     missing = []
     for module in modules():
-        with open(module.__file__, encoding="utf-8") as file:
-            tree = ast.parse(file.read())
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 overriding = {

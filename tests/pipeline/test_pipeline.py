@@ -13,6 +13,7 @@ from vrag.errors import (
     AlreadyExistsError,
     BackendError,
     GateError,
+    JobError,
     JobFailedError,
     JobTimeoutError,
     NoSuitableImageError,
@@ -224,15 +225,20 @@ def test_revoking_while_it_runs_withholds_the_result(make):
         pipeline.video(step.id)
 
 
+def fails(ticket):
+    try:
+        ticket.result(30)
+    except JobError as error:
+        return error.billed is None
+    return False
+
+
 def test_resume_finishes_what_was_left(make):
     pipeline = make()
     pipeline.generators["film"].faults.on("start", error=BackendError("reset"), late=True)
     plan = pipeline.plan([SHOES, evolve(SHOES, object_prompt="brown dog")])
-    for ticket in pipeline.submit(plan, approved=plan.digest):
-        try:
-            ticket.result(30)
-        except Exception as error:
-            assert error.billed is None
+    lost = [ticket for ticket in pipeline.submit(plan, approved=plan.digest) if fails(ticket)]
+    assert len(lost) == 1
     resumed = pipeline.resume()
     assert len(resumed.done) == 1
     assert resumed.failed == {}
@@ -295,7 +301,7 @@ def test_closing_leaves_running_jobs_for_the_next_life(make):
 
 def test_refusals_of_the_generator_come_before_anything_is_stored(make):
     pipeline = make()
-    with pytest.raises(UnsupportedRequestError, match="900.0 s is not in"):
+    with pytest.raises(UnsupportedRequestError, match="900"):
         pipeline.generate(evolve(SHOES, duration_s=900.0))
     with pytest.raises(UsageError, match="film"):
         pipeline.generate(evolve(SHOES, model="sora"))

@@ -1,0 +1,1 @@
+"""From briefs to videos: plan, render queue, runner."""

@@ -1,0 +1,1 @@
+"""Media: refs, pictures, masks, films and files; the only part that touches bytes."""
