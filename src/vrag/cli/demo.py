@@ -47,7 +47,7 @@ def demo(*, out: str, as_json: bool) -> int:
     \b
     Examples:
       vrag demo
-      vrag demo --out /tmp/first-look
+      vrag demo --out first-look
     """  # noqa: D301  # \b is click's mark for "do not wrap"
     output = Output(as_json=as_json)
     folder = Path(out)

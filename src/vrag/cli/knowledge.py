@@ -48,7 +48,7 @@ def ingest(session: Session, *, source: str, kb: str | None, approve: bool, by: 
     for line in str(report).splitlines():
         output.say(line)
     if proposed:
-        output.note(f'next: vrag review --kb {report.knowledge_base} --approve-all --by "$USER"')
+        session.next_step("review", "--kb", report.knowledge_base, "--approve-all", "--by", '"$USER"')
     output.document({**report.to_json(), "proposed": proposed})
     return 0 if report.ok else 4 if report.partial else 1
 
@@ -112,7 +112,7 @@ def review(
             decided["approved"] = decided.get("approved", 0) + knowledge_base.approve_all(by=by)
         name = knowledge_base.name
     output.say(f"{name}: " + ", ".join(f"{count} {state}" for state, count in decided.items()))
-    output.note(f'next: vrag search "WORDS" --kb {name}')
+    session.next_step("search", "WORDS", "--kb", name)
     output.document({"knowledge_base": name, "decided": decided, "by": by})
     return 0
 
@@ -133,7 +133,7 @@ def _list(session: Session, name: str, rows: Sequence[dict[str, JSON]]) -> None:
     )
     output.document({"knowledge_base": name, "assets": list(rows)})
     if any(row["state"] == "proposed" for row in rows):
-        output.note(f'next: vrag review --kb {name} --approve-all --by "$USER"')
+        session.next_step("review", "--kb", name, "--approve-all", "--by", '"$USER"')
 
 
 @click.command()

@@ -73,6 +73,8 @@ class Output:
         click.echo(f"error: {visible(error.message)}", err=True)
         if isinstance(error, UnsupportedRequestError):
             for problem in error.problems:
+                if problem.message in error.message:
+                    continue
                 click.echo(f"  {visible(problem.field)}: {visible(problem.message)}", err=True)
         if isinstance(error, NoSuitableImageError):
             for hit in error.refusal.candidates[:3]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,13 @@ class Session:
         self.output = output
         self._flags = {} if workspace is None else {"workspace.folder": (workspace, "--workspace")}
         self._file = config
+
+    def next_step(self, *words: str) -> None:
+        """Tell the next command, for the same workspace and configuration as this one."""
+        places = (("--workspace", self._flags.get("workspace.folder", (None,))[0]), ("--config", self._file))
+        given = [word for flag, value in places if value for word in (flag, value)]
+        # "$USER" stays as it is: the shell fills it in.
+        self.output.note("next: " + " ".join(w if w == '"$USER"' else shlex.quote(w) for w in ("vrag", *words, *given)))
 
     @functools.cached_property
     def configuration(self) -> Configuration:

@@ -79,7 +79,7 @@ def generate(session: Session, *, kb: str | None, target: str | None, overwrite:
         output.say(f"read as: {note}")
     for problem in document["unmet"]:
         output.say(f"not met: {problem['field']}: {problem['message']}")
-    output.note(f"next: vrag verify {path}")
+    session.next_step("verify", str(path))
     output.document(document)
     return 0
 
@@ -203,17 +203,19 @@ def verify(session: Session, *, file: str, keys: tuple[str, ...], sidecar: str |
     show_checks(session, found)
     session.output.document({"file": file, **found.to_json()})
     if not found.trusted:
-        session.output.note(f"next: vrag verify {file} --key PUBLIC.pem, with the key that `vrag key` shows its maker")
+        session.next_step("verify", file, "--key", "PUBLIC.pem")
+        session.output.note("      PUBLIC.pem is what `vrag key -o PUBLIC.pem` writes in the maker's workspace")
     return 0 if found.ok and found.trusted else 5
 
 
 def _verified(session: Session, video: Path, sidecar: Path | None, keys: list[bytes]) -> Verification:
     from vrag.provenance.verify import verify_file  # noqa: PLC0415  # cryptography
 
-    folder = session.configuration.folder
-    # Looking must not make a workspace, nor a key.
-    if keys or not (folder / "vrag.db").is_file():
+    if keys:
         return verify_file(video, sidecar, trusted_keys=keys)
+    folder = session.configuration.folder
+    if not (folder / "vrag.db").is_file():  # looking must not make a workspace, nor a key
+        return verify_file(video, sidecar)
     from vrag.workspace import Workspace  # noqa: PLC0415  # only here
 
     own = [session.assembly.signer.public_key]

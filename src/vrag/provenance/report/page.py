@@ -143,14 +143,12 @@ def _main(page: VideoPage) -> Markup:
 
 def _film(page: VideoPage) -> Markup:
     sources = page.planned.sources
-    poster = page.pictures.get(sources[0].asset_id) if sources else None
     return element(
         "figure",
         element(
             "video",
             "This browser plays no MP4; the film lies beside this page.",
             src=page.video_url,
-            poster=data_url(poster.image) if poster else None,
             controls=True,
             loop=True,
             playsinline=True,
@@ -173,8 +171,8 @@ def _source(page: VideoPage, index: int) -> Markup:
     picture = page.pictures[source.asset_id]
     left, top, right, bottom = source.conformed.crop_px
     whole = (left, top) == (0, 0) and (right, bottom) == (source.original.width_px, source.original.height_px)
-    kept = "used whole" if whole else f"used from {left}, {top} to {right}, {bottom} px"
-    size = f"{source.original.width_px} {_TIMES} {source.original.height_px} px, {kept}"
+    kept = "whole" if whole else f"from {left}, {top} to {right}, {bottom} px"
+    size = f"{source.original.width_px} {_TIMES} {source.original.height_px} px, given to the generator {kept}"
     return element(
         "figure",
         element("img", src=data_url(picture.image), alt=picture.caption),
