@@ -14,13 +14,9 @@ import hmac
 import json
 import re
 import threading
-import unicodedata
 import webbrowser
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
-from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from socketserver import TCPServer
@@ -31,22 +27,23 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import frozen
 from typing_extensions import override
 
+from vrag.cli.review_desk import ReviewDesk, error_json
 from vrag.clock import Clock, SystemClock
 from vrag.errors import BackendError, NotFoundError, UsageError, VRAGError
 from vrag.knowledge.captions import clean_text
 from vrag.knowledge.knowledge_base import KnowledgeBase
-from vrag.provenance.report.text import visible
-from vrag.values.assets import Asset, Review, ReviewState
+from vrag.values.assets import ReviewState
 from vrag.values.canonical import JSON
-from vrag.values.vectors import AllOf, AnyOf, Between, Filter, Is, Not
 
 __all__ = ["ReviewServer", "review_web"]
 
 _HEADERS: Final = (
     (
         "Content-Security-Policy",
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+        (
+            "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+            "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+        ),
     ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
@@ -60,6 +57,10 @@ _PAGE_FILES: Final = (
     ("/review.js", "review.js", "text/javascript; charset=utf-8"),
     ("/icon.svg", "icon.svg", "image/svg+xml"),
 )
+_ENTRANCE: Final = (
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><title>Review pictures</title>'
+    b'<link rel="icon" href="/icon.svg"><p>One moment, please.'
+)
 _CSRF_HEADER: Final = "X-VRAG-Review"
 _MAX_BODY_BYTES: Final = 256 << 10
 _MAX_DECISIONS: Final = 500
@@ -67,8 +68,6 @@ _MAX_REASON: Final = 500
 _MAX_TEXT: Final = 200
 _PAGE: Final = 60
 _MAX_PAGE: Final = 200
-_THUMBNAIL_PX: Final = 480
-_PREVIEW_PX: Final = 1600
 _ONLY_DECISIONS: Final = frozenset({ReviewState.APPROVED, ReviewState.REJECTED})
 _PICTURE = re.compile(r"/(thumbnail|preview)/([0-9a-f]{64})")
 
@@ -96,15 +95,15 @@ def review_web(
         UsageError: `by` is empty, or the port is taken.
     """
     with ReviewServer(knowledge_base, by=by, port=port, clock=clock) as server:
-        say(f"Reviewing '{knowledge_base.name}' as {by}. Open this link (it works once, and on this machine only):")
-        say(server.url)
-        say("Stop with the button Done on the page, or with Ctrl-C.")
-        if open_browser:  # a browser in the terminal would keep us from serving it
-            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         with suppress(KeyboardInterrupt):
+            say(f"Reviewing '{knowledge_base.name}' as {by}. Open this link (it works once, and on this machine only):")
+            say(server.url)
+            say("Stop with the button Done on the page, or with Ctrl-C.")
+            if open_browser:  # a browser in the terminal would keep us from serving it
+                threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
             server.serve_forever()
         server.stop()
-        return dict(server.decided)
+        return dict(server.desk.made)
 
 
 class ReviewServer(ThreadingHTTPServer):
@@ -118,22 +117,16 @@ class ReviewServer(ThreadingHTTPServer):
         Raises:
             UsageError: As for `review_web`.
         """
-        if not by.strip():
-            raise UsageError("A review needs the name of who decides.", hint='add --by "NAME"')
-        self.knowledge_base = knowledge_base
-        self.by = by.strip()
-        self.decided: Counter[str] = Counter()
-        self.stopped = threading.Event()
-        self._clock = clock or SystemClock()
-        self._token: str | None = self._secret()
-        self.session = self._secret()
-        self.csrf = self._secret()
+        clock = clock or SystemClock()
+        self.desk = ReviewDesk(knowledge_base, by=by, clock=clock)
+        self.stopped = False
+        token, self.session, self.csrf = (
+            base64.urlsafe_b64encode(clock.token_bytes(32)).decode().rstrip("=") for _ in range(3)
+        )
+        self._token: str | None = token
         self._opening = threading.Lock()
-        self._deciding = threading.Lock()
         folder = files("vrag.cli") / "review_page"
         self.pages = {path: (folder.joinpath(name).read_bytes(), kind) for path, name, kind in _PAGE_FILES}
-        # Thumbnails are asked for again with every filter, and their names are digests.
-        self.thumbnail = lru_cache(maxsize=512)(self._thumbnail)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
@@ -141,7 +134,7 @@ class ReviewServer(ThreadingHTTPServer):
                 f"The port {port} of 127.0.0.1 cannot be used: {getattr(error, 'strerror', None) or error}.",
                 hint="use --port 0, which takes any free one",
             ) from error
-        self.url = f"http://127.0.0.1:{self.server_port}/?token={self._token}"
+        self.url = f"http://127.0.0.1:{self.server_port}/?token={token}"
         self.cookie = f"vrag_review_{self.server_port}"
         self.hosts = frozenset({f"127.0.0.1:{self.server_port}", f"localhost:{self.server_port}"})
 
@@ -156,8 +149,8 @@ class ReviewServer(ThreadingHTTPServer):
 
     def stop(self) -> None:
         """Let the running decision end, and take no other; open connections hear that it is over."""
-        with self._deciding:
-            self.stopped.set()
+        self.stopped = True
+        self.desk.close()
 
     def spend(self, token: str) -> bool:
         """Whether this is the token of the link; it is true once."""
@@ -166,118 +159,6 @@ class ReviewServer(ThreadingHTTPServer):
             if fits:
                 self._token = None
             return fits
-
-    def about(self) -> JSON:
-        """What the page shows before the pictures, and its secret for decisions."""
-        return {"knowledge_base": self.knowledge_base.name, "by": visible(self.by), "csrf": self.csrf}
-
-    def listing(self, *, state: str, query: str, tag: str, after: str, limit: int) -> JSON:
-        """One page of pictures in order of id, beginning behind `after`.
-
-        The index finds them, and their reviews say what holds. By id and not by number, because a picture that was
-        decided leaves the list of its state.
-        """
-        found: list[Asset] = []
-        words = [_folded(word) for word in query.split()]
-        parts = [self._filter(state) if state else None, Is(field="tags", value=tag) if tag else None]
-        condition = AllOf(tuple(part for part in parts if part is not None))
-        for asset in self.knowledge_base.assets(condition):
-            if asset.id > after and _has(asset, words):
-                found.append(asset)
-                if len(found) > limit:
-                    break
-        return {
-            "assets": [self._card(asset) for asset in found[:limit]],
-            "next": found[limit - 1].id if len(found) > limit else None,
-            "matching": None if words else self.knowledge_base.count(condition),
-            "counts": self._counts(),
-        }
-
-    def decide(self, pictures: Mapping[str, int], state: ReviewState, reason: str | None) -> JSON:
-        """Decide about each picture whose last review is the one that the person saw.
-
-        Returns:
-            The pictures as they are now, and an error for each about which nothing was decided.
-        """
-        cards: list[JSON] = []
-        failed: list[JSON] = []
-        for asset_id, seen in pictures.items():
-            with self._deciding:
-                if self.stopped.is_set():
-                    raise _stopped()
-                try:
-                    held = self.knowledge_base.review_of(asset_id)
-                    if held.sequence != seen:
-                        raise _RefusedError(
-                            f"{held.by} decided about it meanwhile: it is {held.state}.", status=409, code="changed"
-                        )
-                    self.knowledge_base.review(asset_id, state, by=self.by, reason=reason)
-                    self.decided[state.value] += 1
-                except VRAGError as error:
-                    failed.append({**_error_json(error), "id": asset_id})
-            with suppress(NotFoundError):
-                cards.append(self._card(self.knowledge_base.asset(asset_id)))
-        return {"assets": cards, "failed": failed, "counts": self._counts()}
-
-    def preview(self, sha256: str) -> bytes:
-        """A JPEG that fills a screen."""
-        return self.knowledge_base.thumbnail(sha256, max_side_px=_PREVIEW_PX)
-
-    def _thumbnail(self, sha256: str) -> bytes:
-        return self.knowledge_base.thumbnail(sha256, max_side_px=_THUMBNAIL_PX)
-
-    def _secret(self) -> str:
-        return base64.urlsafe_b64encode(self._clock.token_bytes(32)).decode().rstrip("=")
-
-    def _filter(self, state: str) -> Filter:
-        yesterday = (self._clock.now().date() - timedelta(days=1)).isoformat()
-        ended = Between(field="expires_on", high=yesterday)
-        approved = Is(field="review", value=ReviewState.APPROVED)
-        match state:
-            case ReviewState.APPROVED:
-                return AllOf((approved, Not(ended)))
-            case ReviewState.EXPIRED:
-                return AnyOf((Is(field="review", value=state), AllOf((approved, ended))))
-            case _:
-                return Is(field="review", value=state)
-
-    def _counts(self) -> JSON:
-        count = self.knowledge_base.count
-        return {"": count(), **{state.value: count(self._filter(state)) for state in ReviewState}}
-
-    def _card(self, asset: Asset) -> JSON:
-        problem = None
-        review: JSON = {"state": "unreadable", "sequence": None}
-        history: list[JSON] = []
-        try:
-            review = _review_json(self.knowledge_base.review_of(asset.id))
-            history = [_review_json(one) for one in self.knowledge_base.history(asset.id)]
-        except VRAGError as error:
-            problem = visible(error.message)
-        rights = asset.rights
-        return {
-            "id": asset.id,
-            "sha256": asset.original.sha256,
-            "file_name": visible(asset.file_name),
-            "caption": None if asset.caption is None else visible(asset.caption),
-            "tags": [visible(tag) for tag in asset.tags],
-            "rights": {
-                "licence": _visible(rights.licence),
-                "holder": _visible(rights.holder),
-                "territory": _visible(rights.territory),
-                "expires_on": _visible(rights.expires_on),
-                "releases": [visible(release) for release in rights.releases],
-                "notes": _visible(rights.notes),
-            },
-            "media_type": asset.original.media_type,
-            "size_bytes": asset.original.size_bytes,
-            "width_px": asset.original.width_px,
-            "height_px": asset.original.height_px,
-            "ingested_at": asset.ingested_at,
-            "review": review,
-            "history": history,
-            "problem": problem,
-        }
 
 
 @frozen(kw_only=True)
@@ -300,14 +181,14 @@ class _RefusedError(UsageError):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ReviewServer
+    server: ReviewServer  # pyright: ignore[reportIncompatibleVariableOverride]  # it is made by no other
     protocol_version = "HTTP/1.1"
     timeout = 15  # seconds without a byte
 
-    def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+    def do_GET(self) -> None:
         self._answer(self._get)
 
-    def do_POST(self) -> None:  # noqa: N802  # as above
+    def do_POST(self) -> None:
         self._answer(self._post)
 
     @override
@@ -326,13 +207,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, work: Callable[[], _Reply]) -> None:
         try:
             self._check_host()
-            if self.server.stopped.is_set():
+            if self.server.stopped:
                 raise _stopped()  # noqa: TRY301  # refused like the rest
             reply = work()
         except VRAGError as error:
             reply = _failure(error)
-        except (OSError, TimeoutError):
-            raise
+        except (ConnectionError, TimeoutError):
+            raise  # the browser went away
         except Exception as error:  # noqa: BLE001  # one bad request must not end the others
             reply = _failure(_RefusedError(f"Unexpected {type(error).__name__}.", status=500, code="internal"))
         self._send(reply)
@@ -363,12 +244,13 @@ class _Handler(BaseHTTPRequestHandler):
             body, media_type = self.server.pages[path]
             return _Reply(body=body, media_type=media_type)
         if picture := _PICTURE.fullmatch(path):
-            draw = self.server.thumbnail if picture[1] == "thumbnail" else self.server.preview
+            desk = self.server.desk
+            draw = desk.thumbnail if picture[1] == "thumbnail" else desk.preview
             return _Reply(body=draw(picture[2]), media_type="image/jpeg")
         if path == "/api/session":
-            return _json_reply(self.server.about())
+            return _json_reply({**self.server.desk.about(), "csrf": self.server.csrf})
         if path == "/api/assets":
-            return _json_reply(self.server.listing(**_listing(query)))
+            return _json_reply(self.server.desk.listing(**_listing(query)))
         raise _nothing()
 
     def _post(self) -> _Reply:
@@ -380,9 +262,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise _forbidden("The page is not the one that this server gave out; load it again.")
         data = self._body()
         if path == "/api/review":
-            return _json_reply(self.server.decide(*_decision(data, self.server.knowledge_base.name)))
+            return _json_reply(self.server.desk.decide(*_decision(data, self.server.desk.knowledge_base)))
         if path == "/api/done":
-            return _json_reply({"decided": dict(self.server.decided)}, last=True)
+            return _json_reply({"decided": dict(self.server.desk.made)}, last=True)
         raise _nothing()
 
     def _target(self) -> tuple[str, dict[str, str]]:
@@ -404,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
         # The page turns itself to "/": a redirect by status would count as part of the visit that led here, and after a
         # click on a page of another origin (a terminal in the browser) a strict cookie would not be sent along.
         return _Reply(
-            body=b'<!doctype html><html lang="en"><meta charset="utf-8"><title>Review pictures</title><p>One moment \xe2\x80\xa6',
+            body=_ENTRANCE,
             media_type="text/html; charset=utf-8",
             headers=(("Set-Cookie", cookie), ("Refresh", "0; url=/")),
         )
@@ -472,7 +354,9 @@ def _decision(data: JSON, name: str) -> tuple[dict[str, int], ReviewState, str |
         raise _RefusedError(f"Decide about 1 to {_MAX_DECISIONS} pictures at a time, not {len(pictures)}.")
     whole = re.compile(re.escape(name) + r"/[0-9a-f]{64}")
     if not all(whole.fullmatch(key) and type(number) is int for key, number in pictures.items()):
-        raise _RefusedError(f"A picture is named by its whole id, '{name}/' and a SHA-256, with the review that was seen.")
+        raise _RefusedError(
+            f"A picture is named by its whole id, '{name}/' and a SHA-256, with the review that was seen."
+        )
     if not isinstance(reason, str | None) or len(reason or "") > _MAX_REASON:
         raise _RefusedError(f"A reason is a text of at most {_MAX_REASON} characters.")
     reason = clean_text(reason or "", limit=_MAX_REASON)
@@ -481,42 +365,8 @@ def _decision(data: JSON, name: str) -> tuple[dict[str, int], ReviewState, str |
     return pictures, ReviewState(state), reason
 
 
-def _has(asset: Asset, words: list[str]) -> bool:
-    if not words:
-        return True
-    text = _folded(" ".join(_words_of(asset)))
-    return all(word in text for word in words)
-
-
-def _words_of(asset: Asset) -> Iterator[str]:
-    rights = asset.rights
-    yield from (asset.caption or "", asset.file_name, asset.id, rights.licence or "", rights.holder or "", *asset.tags)
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _review_json(review: Review) -> JSON:
-    return {
-        "state": review.state.value,
-        "by": visible(review.by),
-        "at": review.at,
-        "reason": _visible(review.reason),
-        "sequence": review.sequence,
-    }
-
-
-def _visible(text: str | None) -> str | None:
-    return None if text is None else visible(text)
-
-
 def _same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), secret.encode())
-
-
-def _error_json(error: VRAGError) -> JSON:
-    return {"error": error.code, "message": visible(error.message), "hint": _visible(error.hint)}
 
 
 def _json_reply(data: JSON, *, status: int = 200, last: bool = False) -> _Reply:
@@ -525,14 +375,16 @@ def _json_reply(data: JSON, *, status: int = 200, last: bool = False) -> _Reply:
     )
 
 
-_STATUS: Final[Mapping[type[VRAGError], int]] = MappingProxyType({NotFoundError: 404, UsageError: 400, BackendError: 502})
+_STATUS: Final[Mapping[type[VRAGError], int]] = MappingProxyType(
+    {NotFoundError: 404, UsageError: 400, BackendError: 502}
+)
 
 
 def _failure(error: VRAGError) -> _Reply:
     if isinstance(error, _RefusedError):
-        return _json_reply(_error_json(error), status=error.status)
+        return _json_reply(error_json(error), status=error.status)
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-    return _json_reply(_error_json(error), status=status)
+    return _json_reply(error_json(error), status=status)
 
 
 def _forbidden(message: str) -> _RefusedError:
