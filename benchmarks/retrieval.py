@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import re
 import tempfile
@@ -32,29 +33,32 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import frozen
 
 from vrag.backends.local.text_embedder import WordLlamaEmbedder
 from vrag.backends.local.vector_store import LocalVectorStore
+from vrag.knowledge.calibration import FEWEST_PICTURES, MODELS, Thresholds, bank, calibrate
+from vrag.knowledge.retrieval import RetrievalSettings
 from vrag.knowledge.words import content_words, stem, subject, words_of
 from vrag.values.vectors import Item, VectorQuery, VectorRecord
 
 HERE = Path(__file__).parent
-RRF_K, DENSE_WEIGHT, POOL = 10, 2, 50
+SHIPPED = RetrievalSettings()
+RRF_K, DENSE_WEIGHT, POOL = SHIPPED.rrf_k, SHIPPED.dense_weight, SHIPPED.pool
 REFUSAL = 0.95
-SENTENCES = 2000
+SENTENCES = 1500
 """At most this many sentence queries; more change no figure by a point."""
 SIZES = (50, 200, 1000)
-SMALL_LIBRARIES = 4
+SMALL_LIBRARIES = 3
 """How many of each size up to 200; one of the larger ones."""
 
-DETERMINERS = frozenset("a an the two three four several some his her their its".split())
+DETERMINERS = frozenset("a an the two three four several some his her their its".split())  # noqa: SIM905  # a list of words reads better as words
 BREAKS = DETERMINERS | frozenset(
     """
     about above across after against along among and are around as at be before behind below beneath beside between beyond
     but by down during each for from has have in inside into is it near next of off on onto or out outside over past that
     this through to toward towards under up upon was were while who which with within without
-    """.split()
+    """.split()  # noqa: SIM905  # as above
 )
 NOT_THINGS = frozenset(
     stem(word)
@@ -67,7 +71,7 @@ NOT_THINGS = frozenset(
     picture pictures piece pieces pile pink pitch plain portrait post race rest ride right rim row scene serve set shade side
     sky skies small sort stack stop stunt t tall tasty time top trick trunk trunks type variety view walk way white wild
     yellow adult adults body player players animal animals food people person rider gentleman image clear red black
-    """.split()
+    """.split()  # noqa: SIM905  # as above
 )
 """Last words of phrases that name nothing a picture could be looked for by; no thing to hold out."""
 FAMILIES = [
@@ -103,7 +107,9 @@ FAMILIES = [
 ]  # fmt: skip
 """Words for nearly the same thing: if the library has one of them, none counts as absent."""
 FAMILY_OF = {stem(word): line.split()[0] for line in reversed(FAMILIES) for word in line.split()}
-FEATURES = ("cosine", "background z", "words", "subject word", "subject meaning", "word meaning", "worst word", "length")
+FEATURES = (
+    "cosine", "background z", "words", "subject word", "subject meaning", "word meaning", "worst word", "subject cosine", "length", "size",
+)  # fmt: skip
 """What is known of a query and one picture; `Library.features` says how."""
 
 
@@ -116,7 +122,7 @@ class Query:
     """By which queries are halved: those about one thing are on one side."""
 
 
-@define(kw_only=True)
+@frozen(kw_only=True)
 class Task:
     """A library with queries that it can answer and queries that it cannot."""
 
@@ -124,7 +130,6 @@ class Task:
     captions: list[str]
     inside: list[Query]
     outside: list[Query]
-    scores: dict[str, tuple[list, list]] = field(factory=dict)
 
 
 # ---------------------------------------------------------------- data
@@ -146,7 +151,7 @@ def read_pictures(path: Path) -> list[list[str]]:
         for line in text.splitlines():
             name, _, caption = line.partition("\t")
             pictures[name.partition("#")[0]].append(caption.strip())
-    return [pictures[key] for key in sorted(pictures) if len(pictures[key]) > 1]
+    return [captions for captions in pictures.values() if len(captions) > 1]
 
 
 def runs(caption: str) -> list[tuple[str, ...]]:
@@ -202,9 +207,8 @@ def tasks_of(pictures: list[list[str]], rng: np.random.Generator) -> dict[str, l
     inside = [number for number in range(len(pictures)) if number not in outside]
     plan = [inside]
     for size in SIZES:
-        for _ in range(SMALL_LIBRARIES if size <= 200 else 1):
-            if size < len(inside) / 2:
-                plan.append(sorted(rng.choice(inside, size, replace=False).tolist()))
+        count = (SMALL_LIBRARIES if size <= 200 else 1) if size < len(inside) / 2 else 0
+        plan += [sorted(rng.choice(inside, size, replace=False).tolist()) for _ in range(count)]
     tasks: dict[str, list[Task]] = {"phrases": [], "sentences": []}
     for chosen in plan:
         place = {number: position for position, number in enumerate(chosen)}
@@ -229,11 +233,11 @@ def tasks_of(pictures: list[list[str]], rng: np.random.Generator) -> dict[str, l
                 name=named,
                 captions=captions,
                 inside=[query for query in asked if query.right],
-                outside=_some([query for query in asked if query.thing not in there], 400, rng),
+                outside=_some([query for query in asked if query.thing not in there], 250, rng),
             )
         )
         tasks["sentences"].append(
-            Task(name=named, captions=captions, inside=_some(own, 600, rng), outside=_some(absent, 400, rng))
+            Task(name=named, captions=captions, inside=_some(own, 250, rng), outside=_some(absent, 250, rng))
         )
     return tasks
 
@@ -312,9 +316,7 @@ class Library:
     def rankings(self, text: str) -> tuple[dict[str, list[int]], float]:
         """Positions best first by each method, and the margin of the best cosine to the second."""
         vector = self.words.texts([text])[0]
-        found = self.store.search(
-            VectorQuery(vector=vector, words=text, top_k=POOL, space=self.words.embedder.space)
-        )
+        found = self.store.search(VectorQuery(vector=vector, words=text, top_k=POOL, space=self.words.embedder.space))
         cosines = {int(match.key): match.cosine for match in found if match.cosine is not None}
         by_words = {int(match.key): match.word_rank for match in found if match.word_rank is not None}
         dense = sorted(cosines, key=lambda key: (-cosines[key], key))
@@ -341,7 +343,9 @@ class Library:
         rarity /= rarity.sum()
         alike = words.vectors[own] @ words.vectors.T
         alike[words.stems[own][:, None] == words.stems[None, :]] = 1.0
-        best = np.array([alike[:, self.numbers[place]].max(1) if self.numbers[place] else 0 * rarity for place in places])
+        best = np.array(
+            [alike[:, self.numbers[place]].max(1) if self.numbers[place] else 0 * rarity for place in places]
+        )
         same = best >= 1.0
         cosines = self.vectors[places] @ words.texts([text])[0]
         columns = (
@@ -352,7 +356,9 @@ class Library:
             best[:, head],
             best @ rarity,
             best.min(1),
+            self.vectors[places] @ words.texts([named or text])[0],
             np.full(len(places), np.log(len(own))),
+            np.full(len(places), np.log(len(self.numbers))),
         )
         return np.stack(columns, axis=1)
 
@@ -377,7 +383,9 @@ def recall_table(pictures: list[list[str]], words: Words, phrases: dict[str, fro
                     if kind == "sentence":
                         sums[name][:3] += np.array([any(hits[:1]), any(hits[:5]), any(hits)]) / len(asked)
                     else:
-                        sums[name][3:] += np.array([hits[:1] == [True], sum(hits) / min(10, len(query.right))]) / len(asked)
+                        sums[name][3:] += np.array([hits[:1] == [True], sum(hits) / min(10, len(query.right))]) / len(
+                            asked
+                        )
     lines = [
         f"{len(pictures)} pictures; {len(queries['sentence'])} sentences, {len(queries['phrase'])} phrases; in %",
         "",
@@ -394,27 +402,28 @@ class Asked:
     query: Query
     rows: np.ndarray
     margin: float
-    order: list[int]
-    places: list[int]
 
 
-def measure(task: Task, words: Words, background: list[str]) -> tuple[list[Asked], list[Asked], list[Asked]]:
+def measure(
+    task: Task, words: Words, background: list[str]
+) -> tuple[list[Asked], list[Asked], list[Asked], Thresholds]:
+    """Queries in the library, out of it, unrelated ones; and what the shipped code learns about this library."""
     with tempfile.TemporaryDirectory() as folder:
         library = Library(task.captions, words, background, Path(folder))
 
         def one(query: Query) -> Asked:
             rankings, margin = library.rankings(query.text)
             places = rankings["hybrid"]
-            return Asked(
-                query=query,
-                rows=library.features(query.text, places),
-                margin=margin,
-                order=places,
-                places=places,
-            )
+            return Asked(query=query, rows=library.features(query.text, places), margin=margin)
 
         unrelated = [one(Query(text=text)) for text in library.background]
-        return [one(query) for query in task.inside], [one(query) for query in task.outside], unrelated
+        learnt = (
+            calibrate(library.store, words.embedder, "", len(task.captions))
+            if len(task.captions) >= FEWEST_PICTURES
+            else None
+        )
+        thresholds = learnt.thresholds if learnt else MODELS["wordllama"].thresholds
+        return [one(query) for query in task.inside], [one(query) for query in task.outside], unrelated, thresholds
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -439,7 +448,7 @@ def fit(inside: list[Asked], outside: list[Asked]) -> Model:
     """Logistic regression on the best picture of each query; which one is best is chosen again after each fit."""
     wanted = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
     balance = np.where(wanted == 1, 0.5 / len(inside), 0.5 / len(outside)) * len(wanted)
-    model = Model(weights=np.array([1.0, 0, 1, 1, 1, 1, 0, 0]), bias=0.0)
+    model = Model(weights=np.array([1.0, 0, 1, 1, 1, 1, 0, 0, 0, 0]), bias=0.0)
     for _ in range(4):
         best = [one.rows[(one.rows @ model.weights).argmax()] for one in (*inside, *outside)]
         rows = np.c_[np.stack(best), np.ones(len(best))]
@@ -448,7 +457,9 @@ def fit(inside: list[Asked], outside: list[Asked]) -> Model:
         for _ in range(30):
             chance = 1 / (1 + np.exp(-scaled @ beta))
             gradient = scaled.T @ (balance * (chance - wanted)) + np.r_[np.ones(len(beta) - 1), 0] * beta
-            curvature = (scaled.T * (balance * chance * (1 - chance))) @ scaled + np.diag(np.r_[np.ones(len(beta) - 1), 1e-6])
+            curvature = (scaled.T * (balance * chance * (1 - chance))) @ scaled + np.diag(
+                np.r_[np.ones(len(beta) - 1), 1e-6]
+            )
             beta -= np.linalg.solve(curvature, gradient)
         model = Model(weights=(beta / scale)[:-1], bias=float(beta[-1]))
     return model
@@ -459,6 +470,7 @@ def methods(model: Model) -> dict:
         column = FEATURES.index(name)
         return lambda asked: float(asked.rows[:, column].max())
 
+    subject_column = FEATURES.index("subject meaning")
     return {
         "absolute cosine": best("cosine"),
         "margin to the runner-up": lambda asked: asked.margin,
@@ -466,6 +478,9 @@ def methods(model: Model) -> dict:
         "word overlap": best("words"),
         "meaning of the subject": best("subject meaning"),
         "meaning word by word": best("word meaning"),
+        "cosine + meaning of the subject": lambda asked: float(
+            (asked.rows[:, 0] + asked.rows[:, subject_column]).max()
+        ),
         "logistic, all of these": model.of,
     }
 
@@ -486,89 +501,133 @@ def rates(answered, inside: list[Asked], outside: list[Asked]) -> str:
     return f"{100 * answers:.1f} | {100 * accepts:.1f} | {100 * (1 - answers):.1f}"
 
 
-def first_rule(words: Words):
+def first_rule(asked: Asked) -> bool:
     """The rule with fixed thresholds: all words; or the subject named, cosine .20; or cosine .40 and the subject's .15."""
-
-    def answered(asked: Asked, captions: np.ndarray) -> bool:
-        named = words.texts([subject(asked.query.text) or asked.query.text])[0]
-        meaning = captions[asked.places] @ named
-        cosine, matched, there = (asked.rows[:, FEATURES.index(name)] for name in ("cosine", "words", "subject word"))
-        passes = (matched > 1 - 1e-9) | ((there > 0) & (cosine >= 0.20)) | ((cosine >= 0.40) & (meaning >= 0.15))
-        return bool(passes.any())
-
-    return answered
+    names = ("words", "subject word", "cosine", "subject cosine")
+    matched, there, cosine, meaning = (asked.rows[:, FEATURES.index(name)] for name in names)
+    passes = (matched > 1 - 1e-9) | ((there > 0) & (cosine >= 0.20)) | ((cosine >= 0.40) & (meaning >= 0.15))
+    return bool(passes.any())
 
 
-def refusal_tables(tasks: dict[str, list[Task]], words: Words, background: list[str]) -> tuple[list[str], Model]:
-    things = sorted({query.thing for each in tasks.values() for task in each for query in (*task.inside, *task.outside)})
+def shipped(asked: Asked, thresholds: Thresholds) -> bool:
+    """The rule of `vrag.knowledge.retrieval`: all words, or enough in common."""
+    names = ("words", "subject word", "cosine", "subject cosine")
+    rows = zip(*(asked.rows[:, FEATURES.index(name)] for name in names), strict=True)
+    needed = thresholds.needed_for(len(content_words(asked.query.text)))
+    return any(
+        matched > 1 - 1e-9 or thresholds.score(cosine, meaning, named=bool(there)) >= needed
+        for matched, there, cosine, meaning in rows
+    )
+
+
+def refusal_tables(
+    tasks: dict[str, list[Task]], words: Words, background: list[str], given: dict[str, tuple[Model, float]]
+) -> tuple[list[str], dict[str, tuple[Model, float]]]:
+    """A table for each kind of query and size of library; and the model and threshold for each kind."""
+    things = sorted(
+        {query.thing for each in tasks.values() for task in each for query in (*task.inside, *task.outside)}
+    )
     order = np.random.default_rng(2).permutation(len(things))
     chosen = {things[n] for n in order[::2]}
-    measured: dict[tuple[str, str], list] = defaultdict(list)
-    for kind, each in tasks.items():
-        for task in each:
-            inside, outside, unrelated = measure(task, words, background)
-            measured[kind, task.name].append((task, halves(inside, chosen), halves(outside, chosen), unrelated))
-    flat = [one for those in measured.values() for one in those]
-    model = fit([a for _, i, _, _ in flat for a in i[0]], [a for _, _, o, _ in flat for a in o[0]])
-    prior = float(np.quantile([model.of(a) for _, _, o, _ in flat for a in o[0]], REFUSAL))
     lines: list[str] = []
-    rule = first_rule(words)
-    for (kind, name), those in measured.items():
-        test_in = [a for _, i, _, _ in those for a in i[1]]
-        test_out = [a for _, _, o, _ in those for a in o[1]]
-        fit_out = [a for _, _, o, _ in those for a in o[0]]
+    models: dict[str, tuple[Model, float]] = {}
+    for kind, each in tasks.items():
+        by_size: dict[str, list[tuple]] = defaultdict(list)
+        for task in each:
+            inside, outside, unrelated, learnt = measure(task, words, background)
+            by_size[task.name].append((halves(inside, chosen), halves(outside, chosen), unrelated, learnt))
+        libraries = [one for those in by_size.values() for one in those]
+        model = fit([a for i, *_ in libraries for a in i[0]], [a for _, o, *_ in libraries for a in o[0]])
+        threshold = float(np.quantile([model.of(a) for _, o, *_ in libraries for a in o[0]], REFUSAL))
+        models[kind] = (model, threshold)
+        level = background_level(model, [(o[0], unrelated) for _, o, unrelated, _ in libraries])
+        for name, those in by_size.items():
+            lines += refusal_table(f"{kind}, {name}", those, model, threshold, level, given.get(kind))
+        shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(FEATURES, model.weights, strict=True))
         lines += [
             "",
-            f"**{kind}, {name}** ({len(those)} x; test half: {len(test_in)} in library, {len(test_out)} out)",
-            "",
-            "| method | AUC | answered % | false accept % | false refuse % |",
-            "|---|---|---|---|---|",
+            f"Logistic for {kind}: {shown}, constant {model.bias:+.2f}; one threshold for all: {threshold:+.2f}.",
         ]
-        for label, score in methods(model).items():
-            area = auc(np.array([score(a) for a in test_in]), np.array([score(a) for a in test_out]))
-            lines.append(f"| {label} | {area:.3f} | {at_refusal(score, fit_out, test_in, test_out)} |")
-        lines.append(f"| logistic, one threshold for all sizes | | {rates(lambda a: model.of(a) > prior, test_in, test_out)} |")
-        limits, vectors = {}, {}
-        for task, i, o, unrelated in those:
-            own = words.texts(task.captions)
-            limit = np.quantile([model.of(a) for a in unrelated], REFUSAL) if len(unrelated) >= 20 else prior
-            for a in (*i[1], *o[1]):
-                limits[id(a)], vectors[id(a)] = limit, own
-        lines.append(
-            "| logistic, threshold from unrelated queries | | "
-            + rates(lambda a, limits=limits: model.of(a) > limits[id(a)], test_in, test_out) + " |"
-        )
-        lines.append(
-            "| fixed thresholds (.40 / .15 / .20) | | "
-            + rates(lambda a, vectors=vectors: rule(a, vectors[id(a)]), test_in, test_out) + " |"
-        )
-    shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(FEATURES, model.weights, strict=True))
-    lines += ["", f"Logistic: {shown}, constant {model.bias:+.2f}; one threshold for all: {prior:+.2f}."]
-    return lines, model
+    return lines, models
+
+
+def background_level(model: Model, libraries: list[tuple[list[Asked], list[Asked]]]) -> float:
+    """The lowest quantile of unrelated queries that refuses enough of the calibration half, over all libraries."""
+    for level in (0.95, 0.97, 0.98, 0.99):
+        refused = [
+            model.of(a) <= np.quantile([model.of(b) for b in unrelated], level)
+            for outside, unrelated in libraries
+            for a in outside
+        ]
+        if np.mean(refused) >= REFUSAL:
+            return level
+    return 1.0
+
+
+def refusal_table(
+    title: str, libraries: list[tuple], model: Model, one: float, level: float, given: tuple[Model, float] | None
+) -> list[str]:
+    test_in = [a for i, *_ in libraries for a in i[1]]
+    test_out = [a for _, o, *_ in libraries for a in o[1]]
+    fit_out = [a for _, o, *_ in libraries for a in o[0]]
+    lines = [
+        "",
+        f"**{title}** ({len(libraries)} x; test half: {len(test_in)} in library, {len(test_out)} out)",
+        "",
+        "| method | AUC | answered % | false accept % | false refuse % |",
+        "|---|---|---|---|---|",
+    ]
+
+    def area(score) -> str:
+        return f"{auc(np.array([score(a) for a in test_in]), np.array([score(a) for a in test_out])):.3f}"
+
+    for label, score in methods(model).items():
+        lines.append(f"| {label} | {area(score)} | {at_refusal(score, fit_out, test_in, test_out)} |")
+    lines.append(
+        f"| logistic, one threshold for all sizes | | {rates(lambda a: model.of(a) > one, test_in, test_out)} |"
+    )
+    limits = {}
+    for i, o, unrelated, _ in libraries:
+        limit = np.quantile([model.of(a) for a in unrelated], level)
+        limits |= {id(a): limit for a in (*i[1], *o[1])}
+    figures = rates(lambda a: model.of(a) > limits[id(a)], test_in, test_out)
+    lines.append(f"| logistic, quantile {level:.2f} of unrelated queries | | {figures} |")
+    learnt = {id(a): thresholds for i, o, _, thresholds in libraries for a in (*i[1], *o[1])}
+    figures = rates(lambda a: shipped(a, learnt[id(a)]), test_in, test_out)
+    lines.append(f"| **shipped: weights of the model, threshold learnt by the library** | | {figures} |")
+    lines.append(f"| fixed thresholds (.40 / .15 / .20) | | {rates(first_rule, test_in, test_out)} |")
+    if given:
+        other, limit = given
+        figures = rates(lambda a: other.of(a) > limit, test_in, test_out)
+        lines.append(f"| logistic and threshold of the public set | {area(other.of)} | {figures} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=HERE / "data" / "cc0_captions.jsonl", help="captions with labels")
     parser.add_argument("--captions", type=Path, help="a public set: COCO JSON, Flickr8k token file or JSON lines")
+    parser.add_argument("--seed", type=int, default=7, help="of the things held out and the libraries drawn")
     options = parser.parse_args()
     words = Words(WordLlamaEmbedder())
-    background = (HERE / "data" / "background_queries.txt").read_text(encoding="utf-8").splitlines()
-    background = [line for line in background if line and not line.startswith("#")]
-    print(f"Embedder: {words.embedder.space.model}; {len(background)} unrelated queries")
+    background = list(bank())
+    print(f"Embedder: {words.embedder.space}; {len(background)} unrelated queries; seed {options.seed}")
+    for path in filter(None, (options.data, options.captions)):
+        print(f"Data: {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    given: dict[str, tuple[Model, float]] = {}
     if options.captions:
         pictures = read_pictures(options.captions)
         print(f"\n## {options.captions.name}: retrieval\n")
         print("\n".join(recall_table(pictures, words, phrases_of(pictures), SENTENCES)))
         print(f"\n## {options.captions.name}: refusal")
-        lines, _ = refusal_tables(tasks_of(pictures, np.random.default_rng(7)), words, background)
+        lines, given = refusal_tables(tasks_of(pictures, np.random.default_rng(options.seed)), words, background, given)
         print("\n".join(lines))
     own = labelled(options.data)
     phrases = {query.text: query.right for query in own["phrases"][0].inside}
     print(f"\n## {options.data.name}: retrieval\n")
     print("\n".join(recall_table(read_pictures(options.data), words, phrases, SENTENCES)))
     print(f"\n## {options.data.name}: refusal")
-    print("\n".join(refusal_tables(own, words, background)[0]))
+    print("\n".join(refusal_tables(own, words, background, given)[0]))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def _loopback_only(self, address):
 socket.socket.connect = _loopback_only
 
 for _name in list(os.environ):
-    if _name.startswith(("AWS_", "VRAG_")):
+    if _name.startswith(("AWS_", "VRAG_")) and not _name.startswith("VRAG_TEST_"):
         del os.environ[_name]
 
 

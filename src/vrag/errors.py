@@ -15,6 +15,7 @@ VRAGError                          `except VRAGError` misses nothing of ours
 ├── GateError (PermissionError)    a picture that may not be used; .asset_id .state
 ├── NoSuitableImageError (LookupError)   retrieval answered "no"; .refusal holds reasons and candidates
 ├── NotFoundError (LookupError)    no such key, asset, job or record
+│   └── ErasedError                the bytes were deleted by decision; says whose and why
 ├── AlreadyExistsError (FileExistsError)  a create-once name is taken
 ├── BackendError                   theirs; .backend .operation .request_id .retryable
 │   ├── AccessDeniedError · ThrottledError · ModelRetiredError
@@ -48,6 +49,7 @@ __all__ = [
     "BackendError",
     "ConfigError",
     "ContentRejectedError",
+    "ErasedError",
     "FormatVersionError",
     "GateError",
     "ImageRejectedError",
@@ -210,6 +212,12 @@ class NotFoundError(VRAGError, LookupError):
     """No such key, asset, job or record."""
 
     code = "not_found"
+
+
+class ErasedError(NotFoundError):
+    """The bytes are gone because somebody decided it; the message says who, when and why."""
+
+    code = "erased"
 
 
 class AlreadyExistsError(VRAGError, FileExistsError):

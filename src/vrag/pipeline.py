@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ from vrag.media.image import conform
 from vrag.provenance.record import VideoFacts, video_statement
 from vrag.provenance.signing import sign_envelope
 from vrag.results import BatchFailure, BatchResult, FinishedVideo, Resumed, Revocation, Ticket, Use
-from vrag.values.assets import check_knowledge_base_name
+from vrag.values.assets import Review, check_knowledge_base_name
 from vrag.values.briefs import Brief, Conformed, Plan, PlanFailure, PlannedVideo, Source
 from vrag.values.canonical import to_json
 from vrag.values.jobs import Event, StepState
@@ -148,9 +149,15 @@ class VRAGPipeline:
             raise UsageError(
                 f"Name a generator, not {name!r}; there are: {', '.join(sorted(self.generators)) or 'none'}."
             )
-        return plan_video(
-            brief, name=name, generator=self.generators[name], scope=self.workspace.scope, pick=self._pick
-        )
+        return plan_video(brief, name=name, generator=self.generators[name], scope=self._scope(brief), pick=self._pick)
+
+    def _scope(self, brief: Brief) -> str:
+        # The same picture in two knowledge bases is two purchases: a record of one names no asset of the other.
+        if brief.text_only:
+            return self.workspace.scope
+        given = self._knowledge_bases
+        named = brief.knowledge_base or ("" if callable(given) or len(given) != 1 else next(iter(given)))
+        return f"{self.workspace.scope}/{named}"
 
     def _pick(self, brief: Brief, capabilities: VideoCapabilities) -> Picked:
         if "start_frame" not in capabilities.roles:
@@ -353,7 +360,13 @@ class VRAGPipeline:
             journal.retry(step_id)
 
     def where_used(self, asset_id: str) -> tuple[Use, ...]:
-        """Every step that uses this picture: planned, running, delivered or withheld; oldest first."""
+        """Every step that uses this picture, itself or edited: planned, running, delivered or withheld; oldest first."""
+        steps = {step.id: step for step in self.workspace.journal.using(asset_id)}
+        # Through the records: what was made from an edited picture names only the edited one.
+        for record_id in self.workspace.ledger.used_in(asset_id):
+            if record_id not in steps:
+                with suppress(NotFoundError):  # a record about something that is no step, such as an edited picture
+                    steps[record_id] = self.workspace.journal.get(record_id)
         return tuple(
             Use(
                 step_id=step.id,
@@ -363,24 +376,73 @@ class VRAGPipeline:
                 video_sha256=None if step.delivered is None else step.delivered.sha256,
                 at=step.updated_at,
             )
-            for step in self.workspace.journal.using(asset_id)
+            for step in sorted(steps.values(), key=lambda step: (step.created_at, step.id))
         )
 
     def revoke(self, asset_id: str, *, by: str, reason: str) -> Revocation:
         """Take a picture out of use at once and for ever, and list what was made from it."""
-        knowledge_base = self.knowledge_base(asset_id.partition("/")[0])
-        review = knowledge_base.revoke(asset_id, by=by, reason=reason)
-        uses = self.where_used(asset_id)
+        knowledge_base = self._owner(asset_id)
+        return self._revoked(knowledge_base.revoke(asset_id, by=by, reason=reason), by=by, reason=reason)
+
+    def revoke_everywhere(
+        self, sha256: str, *, by: str, reason: str, knowledge_bases: Iterable[str] | None = None
+    ) -> tuple[Revocation, ...]:
+        """Take the picture with these bytes out of use in many knowledge bases, those too that do not have it yet.
+
+        Args:
+            sha256: Of the original bytes.
+            by: Who decides.
+            reason: Why; kept with the decision.
+            knowledge_bases: Names; None is every one that was given to this pipeline, or opened by it.
+
+        Raises:
+            UsageError: It is no SHA-256, or `by` or `reason` is empty; nothing was revoked.
+            VRAGError: One of them failed; the others have revoked it, and saying it again does what is left.
+        """
+        given = self._opened if callable(self._knowledge_bases) else self._knowledge_bases
+        names = sorted(given) if knowledge_bases is None else list(dict.fromkeys(knowledge_bases))
+        done: list[Revocation] = []
+        failed: VRAGError | None = None
+        for name in names:
+            try:
+                review = self.knowledge_base(name).revoke_digest(sha256, by=by, reason=reason)
+            except VRAGError as error:
+                failed = failed or error
+                continue
+            done.append(self._revoked(review, by=by, reason=reason))
+        if failed is not None:
+            raise failed
+        return tuple(done)
+
+    def _owner(self, asset_id: str) -> KnowledgeBase:
+        # A digest alone names no knowledge base, and must not be taken for the name of one.
+        owner, slash, _ = asset_id.partition("/")
+        return self.knowledge_base(owner if slash else None)
+
+    def _revoked(self, review: Review, *, by: str, reason: str) -> Revocation:
+        uses = self.where_used(review.asset_id)
         made = tuple(use for use in uses if use.state in {StepState.DELIVERED, StepState.RECORDED})
         receipt = self.workspace.ledger.add_receipt(
             kind="revocation",
-            subject=asset_id,
+            subject=review.asset_id,
             by=by,
             reason=reason,
             body={"review": to_json(review), "videos": [use.video_sha256 for use in made]},
         )
         blocked = tuple(use for use in uses if use.state not in {*ENDED, StepState.RECORDED})
         return Revocation(review=review, receipt=receipt, videos=made, blocked=blocked)
+
+    def erase_media(self, asset_id: str, *, by: str, reason: str) -> int:
+        """Delete the bytes of a revoked picture: the second step of a take-down. Records that name it still verify.
+
+        Returns:
+            Number of the receipt in the workspace.
+        """
+        knowledge_base = self._owner(asset_id)
+        erasure = knowledge_base.erase_media(asset_id, by=by, reason=reason)
+        return self.workspace.ledger.add_receipt(
+            kind="media erasure", subject=erasure.asset_id, by=by, reason=reason, body=to_json(erasure)
+        )
 
     def close(self) -> None:
         """Stop background work, and let go of files; running jobs of a provider run on. Closing twice is fine."""

@@ -49,7 +49,7 @@ def test_it_gives_what_the_package_gives(embedder):
         [folder] = importlib.util.find_spec("wordllama").submodule_search_locations
         package = WordLlama.load(cache_dir=folder, disable_download=True)
     logging.getLogger().setLevel(level)
-    assert np.allclose(embed(embedder, *TEXTS), package.embed(TEXTS, norm=True), atol=1e-6)
+    assert np.allclose(embed(embedder, *TEXTS), package.embed([text.lower() for text in TEXTS], norm=True), atol=1e-6)
 
 
 def test_near_meanings_are_near(embedder):
@@ -122,3 +122,7 @@ def test_the_package_itself_is_never_run():
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_capitals_make_no_difference(embedder):
+    assert (embed(embedder, "RED Shoes", "red shoes")[0] == embed(embedder, "red shoes")[0]).all()

@@ -47,7 +47,7 @@ class TestRenderQueue(VideoGeneratorContract):
         return 0
 
     def job_count(self, backend):
-        return len(list(backend._folder.glob("*/request.json")))
+        return len(list(backend._folder.glob("*.json")))
 
     def finish(self, backend, handle):
         gate = self.renderers[id(backend)].gate

@@ -10,7 +10,8 @@ import pytest
 
 from vrag.backends.local.storage import FolderStorage
 from vrag.errors import FormatVersionError, UsageError, VerificationError, VRAGError
-from vrag.knowledge.review import TRANSITIONS, Reviews, rights_end, with_expiry
+from vrag.knowledge.review import TRANSITIONS, Reviews
+from vrag.knowledge.rights import rights_end, with_expiry
 from vrag.media.ref import MediaRef
 from vrag.testing import FakeClock, FakeStorage
 from vrag.values.assets import Asset, Review, ReviewState, Rights, asset_id

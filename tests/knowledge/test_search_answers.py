@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from vrag.errors import UsageError
-from vrag.knowledge.retrieval import PRIORS, RetrievalSettings, Thresholds
+from vrag.knowledge.calibration import MODELS, Thresholds
+from vrag.knowledge.retrieval import RetrievalSettings
 from vrag.knowledge.sources import SourcePicture
 from vrag.knowledge.words import content_words, matched_words, stem, subject
 from vrag.testing import FakeEmbedder, FakeStorage
@@ -136,7 +137,8 @@ def test_red_shoes_in_a_library_of_dogs_and_tulips_is_refused_with_reasons(tmp_p
     assert result.refusal.candidates[0].asset.caption in {"red tulips", "a red tulip field"}
     assert "(not: shoes)" in result.refusal.candidates[0].why
     assert result.settings["rrf_k"] == 10
-    assert result.settings["min_meaning"] == PRIORS["wordllama"].min_meaning
+    assert result.settings["needed"] == MODELS["wordllama"].thresholds.needed_for(2)
+    assert "prior" in result.settings["thresholds"]
     # What goes into a record holds no word of what was asked.
     assert not any("shoes" in (candidate.excluded or "") for candidate in result.candidates)
 
@@ -202,7 +204,7 @@ def test_a_model_without_a_prior_decides_by_words_until_it_is_given_thresholds(j
     assert without.search("brown grass hill").refusal is not None
     assert without.search("dog").hits
     assert "by words" in without.search("dog").settings["refusal"]
-    given = Thresholds(min_meaning=-1, min_subject_meaning=-1, min_meaning_subject_named=-1)
+    given = Thresholds(meaning=1, subject_meaning=1, subject_named=1, needed=-2)
     generous = fake_kb(embedder=FakeEmbedder(), retrieval=RetrievalSettings(thresholds=given))
     generous.ingest(source, approve_by="ann")
     assert generous.search("brown grass hill").hits

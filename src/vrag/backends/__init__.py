@@ -26,8 +26,17 @@ from vrag.values.vectors import EmbeddingSpace
 
 __all__ = ["SEAMS", "Backend", "Context", "Factory", "check_options"]
 
-SEAMS = ("embedder", "vector_store", "storage", "video_generator", "inpainter", "captioner", "signer")
-"""The keys of a `Backend`."""
+SEAMS = (
+    "embedder",
+    "vector_store",
+    "vector_indexes",
+    "storage",
+    "video_generator",
+    "inpainter",
+    "captioner",
+    "signer",
+)
+"""The keys of a `Backend`. `vector_indexes` has the names of `vector_store`, for stores that can be reindexed."""
 
 
 @frozen(kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,13 +16,17 @@ from vrag.clock import Clock, SystemClock
 from vrag.compose.configuration import Configuration, Part
 from vrag.errors import ConfigError, MissingExtraError, NotFoundError, UsageError
 from vrag.interfaces import Embedder, Inpainter, Signer, Storage, VideoGenerator
+from vrag.knowledge.erasure import erasure_of, open_or_erased
+from vrag.knowledge.ingest import Progress
 from vrag.knowledge.knowledge_base import KnowledgeBase
+from vrag.knowledge.reindex import ReindexReport, reindex
 from vrag.knowledge.retrieval import RetrievalSettings
 from vrag.media.header import ImageLimits
 from vrag.media.ref import MediaRef
 from vrag.pipeline import VRAGPipeline
 from vrag.values.assets import check_knowledge_base_name
 from vrag.values.canonical import canonical_json, from_json
+from vrag.values.requests import Estimate
 from vrag.workspace import Workspace
 
 __all__ = ["Assembly", "installed_backends"]
@@ -153,11 +157,40 @@ class Assembly:
 
         Raises:
             NotFoundError: None of the storages has them.
+            ErasedError: They were deleted by decision.
         """
-        for storage in (self.storage, *map(self._picture_storage, self.knowledge_base_names())):
+        storages = (self.storage, *map(self._picture_storage, self.knowledge_base_names()))
+        for storage in storages:
             if storage.exists(ref):
                 return storage.open(ref)
+        for storage in storages:
+            if erasure_of(storage, ref.sha256) is not None:
+                return open_or_erased(storage, ref)  # says who decided it
         raise NotFoundError(f"No storage of the workspace '{self.folder}' has the bytes {ref.sha256}.")
+
+    def reindex(
+        self,
+        name: str,
+        *,
+        approve_cost: Callable[[Estimate], bool] | None = None,
+        progress: Progress | None = None,
+    ) -> ReindexReport:
+        """Embed the pictures of a knowledge base again with the embedder that is configured now; see `reindex`.
+
+        Raises:
+            ConfigError: Its store cannot be reindexed.
+        """
+        check_knowledge_base_name(name)
+        key = f"knowledge_bases.{name}"
+        indexes = self._make("vector_indexes", f"{key}.store", name, self.folder / "kb" / name / "index")
+        return reindex(
+            name,
+            indexes=indexes,
+            storage=self._picture_storage(name),
+            embedder=self._embedder(f"{key}.embedder", name),
+            approve_cost=approve_cost,
+            progress=progress,
+        )
 
     def knowledge_base_names(self) -> list[str]:
         """Those of the file and those that were made in the workspace, sorted."""

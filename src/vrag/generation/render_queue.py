@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Lock
@@ -19,7 +20,7 @@ from attrs import define, evolve, field, frozen
 from filelock import FileLock, Timeout
 from typing_extensions import override
 
-from vrag.clock import Clock, SystemClock, rfc3339
+from vrag.clock import Clock, SystemClock
 from vrag.errors import (
     BackendError,
     FormatVersionError,
@@ -59,7 +60,6 @@ class _Stored:
     """The queue that renders it; it lives as long as somebody holds its lock file."""
     request: str
     """Digest of the model and the request, keyed with the token."""
-    started_at: str
     status: JobStatus
 
 
@@ -90,15 +90,13 @@ class RenderQueue(VideoGenerator):
     Args:
         renderer: Makes the films.
         folder: Where jobs and films are kept; made on the first `start`.
-        clock: Tells when a job was started, and draws the name of this queue.
+        clock: Draws the name under which this queue is known in the folder.
         workers: How many films are rendered at once: one for each device.
     """
 
     __slots__ = ("_clock", "_closed", "_folder", "_jobs", "_life", "_lock", "_owner", "_pid", "_renderer", "_workers")
 
-    def __init__(
-        self, renderer: VideoRenderer, folder: Path, *, clock: Clock | None = None, workers: int = 1
-    ) -> None:
+    def __init__(self, renderer: VideoRenderer, folder: Path, *, clock: Clock | None = None, workers: int = 1) -> None:
         if workers < 1:
             raise UsageError(f"A render queue has at least 1 worker, not {workers}.")
         self._renderer = renderer
@@ -176,13 +174,7 @@ class RenderQueue(VideoGenerator):
 
     @override
     def find(self, tokens: Sequence[str], since: datetime) -> Mapping[str, Handle]:
-        self._check_process()
-        found = {}
-        for token in tokens:
-            stored = self._read(self._handle(token).id)
-            if stored is not None and stored.started_at >= rfc3339(since):
-                found[token] = self._handle(token)
-        return found
+        raise UsageError("A render queue lists no jobs.", hint="call start again with the same token: it finds the job")
 
     @override
     def fetch(self, handle: Handle, output: Output, offset: int = 0) -> BinaryIO:
@@ -228,8 +220,9 @@ class RenderQueue(VideoGenerator):
         with self._lock:
             life, self._life = self._life, None
         if life is not None:
-            self._life_file(self._owner).unlink(missing_ok=True)
             life.release()
+            with suppress(OSError):  # somebody is just looking whether it is free: they remove it
+                self._life_file(self._owner).unlink(missing_ok=True)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -252,12 +245,9 @@ class RenderQueue(VideoGenerator):
         stored = _Stored(
             owner=self._owner,
             request=digest,
-            started_at=rfc3339(self._clock.now()),
             status=JobStatus(state="queued", progress=0.0),
         )
-        job = _Job(
-            id=job_id, stored=stored, request=request, media=media, price=self.estimate(request).usd_micros
-        )
+        job = _Job(id=job_id, stored=stored, request=request, media=media, price=self.estimate(request).usd_micros)
         self._write(job_id, stored)
         self._jobs[job_id] = job
         job.future = self._workers.submit(self._work, job)
@@ -269,7 +259,7 @@ class RenderQueue(VideoGenerator):
             status = self._stopped(job) if job.stop.is_set() else self._render(job, part)
         except JobCancelledError:
             status = self._stopped(job)
-        except Exception as error:  # noqa: BLE001  # whatever a renderer raises is the end of its job, not of the queue
+        except BaseException as error:  # noqa: BLE001  # whatever a renderer raises is the end of its job, not of the queue
             status = JobStatus(state="failed", error=_fault(error), billed=self._billed(job))
         finally:
             part.unlink(missing_ok=True)
@@ -281,7 +271,7 @@ class RenderQueue(VideoGenerator):
 
         with part.open("w+b") as film:
             report = self._renderer.render(job.request, job.media, film, progress, job.stop.is_set)
-            json.dumps(report)  # a report that is no JSON fails here, before anything is announced
+            json.dumps(report, allow_nan=False)  # a report that is no JSON fails here, before anything is announced
             film.flush()
             os.fsync(film.fileno())
             film.seek(0)
@@ -340,9 +330,11 @@ class RenderQueue(VideoGenerator):
             return False
         try:
             with FileLock(path, blocking=False):
-                path.unlink(missing_ok=True)
+                pass
         except Timeout:
             return True
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return False
 
     def _handle(self, token: str) -> Handle:
@@ -385,7 +377,7 @@ class RenderQueue(VideoGenerator):
         )
 
 
-def _fault(error: Exception) -> Fault:
+def _fault(error: BaseException) -> Fault:
     """Why a render failed, in words that name no path and no object."""
     match error:
         case VRAGError():

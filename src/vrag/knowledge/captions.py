@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import struct
 import unicodedata
-from collections.abc import Iterator
 from typing import Final
 
+from vrag.knowledge.embedded import EmbeddedText, embedded_text
 from vrag.values.assets import CaptionSource
 
 __all__ = ["caption_of", "clean_text", "embedded_caption", "file_name_caption"]
 
 _MAX_CAPTION: Final = 1_000
-_METADATA_BYTES: Final = 1 << 20
 
 _DEVICE: Final = frozenset(
     """
@@ -95,51 +93,30 @@ def _is_word(word: str) -> bool:
 
 
 def embedded_caption(data: bytes) -> str | None:
-    """What the picture says about itself (EXIF ImageDescription); None where only its camera speaks.
+    """What the picture says about itself (IPTC, XMP or EXIF); None where only its camera speaks."""
+    return _described(embedded_text(data))
 
-    Read by hand, a few bytes at known places: broken metadata is no reason to refuse a picture that can be shown. IPTC
-    and XMP descriptions would be read here too.
-    """
-    head = data[:_METADATA_BYTES]
-    text = next((found for at in _tiff_starts(head) if (found := _image_description(head[at:]))), None)
-    caption = None if text is None else clean_text(text)
+
+def _described(embedded: EmbeddedText) -> str | None:
+    caption = None if embedded.caption is None else clean_text(embedded.caption)
     return None if caption is None or _CAMERA_TEXT.fullmatch(caption) or file_name_caption(caption) is None else caption
 
 
-def _tiff_starts(head: bytes) -> Iterator[int]:
-    """Where EXIF blocks may begin: in an APP1 segment of JPEG, in a chunk of PNG or of WebP."""
-    for marker in (b"Exif\0\0", b"eXIf", b"EXIF"):
-        at = head.find(marker)
-        if at >= 0:
-            # A WebP chunk has its length between its name and the block.
-            yield at + len(marker) + (4 if marker == b"EXIF" else 0)
+def caption_of(
+    name: str,
+    data: bytes,
+    stated: str | None,
+    source: CaptionSource,
+    *,
+    embedded: EmbeddedText | None = None,
+) -> tuple[str, CaptionSource] | None:
+    """The best caption there is, and where it is from; None for a picture without words.
 
-
-def _image_description(tiff: bytes) -> str | None:
-    """Tag 0x010E of the first directory (TIFF 6.0, section 8; EXIF 2.32, table 3)."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        return None
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for entry in range(min(count, 100)):
-            at = start + 2 + 12 * entry
-            tag, kind, length = struct.unpack_from(order + "HHI", tiff, at)
-            if (tag, kind) == (0x010E, 2):
-                (offset,) = (at + 8,) if length <= 4 else struct.unpack_from(order + "I", tiff, at + 8)
-                text = tiff[offset : offset + min(length, 8 * _MAX_CAPTION)].split(b"\0")[0]
-                return text.decode("utf-8")
-    except (struct.error, UnicodeDecodeError):
-        return None
-    return None
-
-
-def caption_of(name: str, data: bytes, stated: str | None, source: CaptionSource) -> tuple[str, CaptionSource] | None:
-    """The best caption there is, and where it is from; None for a picture without words."""
+    `embedded` saves reading `data` again.
+    """
     if stated is not None and (text := clean_text(stated)):
         return text, source
-    if text := embedded_caption(data):
+    if text := _described(embedded or embedded_text(data)):
         return text, CaptionSource.EMBEDDED
     if text := file_name_caption(name):
         return text, CaptionSource.FILE_NAME

@@ -23,11 +23,11 @@ def check_owner(name: str, *, store: VectorStore, storage: Storage, claim: bool)
         UsageError: The storage or the index belongs to another knowledge base.
         FormatVersionError: A newer release made it.
     """
+    first = next(iter(store.scan()), None)
+    if first is not None and not first.key.startswith(f"{name}/"):
+        raise _foreign(name, "index", first.key.partition("/")[0])
     owner = _owner(name, storage)
     if owner is None:
-        first = next(iter(store.scan()), None)
-        if first is not None and not first.key.startswith(f"{name}/"):
-            raise _foreign(name, "index", first.key.partition("/")[0])
         if not claim:
             return False
         try:

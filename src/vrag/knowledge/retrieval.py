@@ -2,64 +2,38 @@
 
 Order is reciprocal rank fusion of the ranking by meaning (weight 2) and the ranking by words (weight 1), k = 10.
 
-A picture is an answer if one of these holds:
-
-1. all content words of the query are words of its caption or tags (in any form: "dogs" finds "dog");
-2. the subject of the query ("shoes" of "red shoes") is one of its words, and the whole query is not far in meaning
-   (by words only: at least half of the content words are there);
-3. the whole query is near in meaning, and its subject alone is not far. The second half refuses a red tulip for "red
-   shoes", though its cosine is high: what they share is the adjective.
-
-The thresholds are a prior for each embedding model, chosen on one half of the labelled queries in
-`tests/knowledge/data/retrieval.json` and checked on the other; for a model without a prior, only words decide.
+A picture is an answer if all content words of the query are words of its caption or tags (in any form: "dogs" finds
+"dog"), or if it has enough in common with it: the cosine of the whole query, that of its subject alone ("shoes" of "red
+shoes"), and whether the subject is one of its words. The subject counts for more than the rest: what a red tulip shares
+with "red shoes" is the adjective. How much is enough, each knowledge base learns from queries that have nothing to do
+with it (`vrag.knowledge.calibration`). By words only: the subject and at least half of the content words are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
 
-from attrs import define, field, frozen, validators
+from attrs import field, frozen, validators
 
 from vrag.interfaces import Embedder, VectorStore
-from vrag.knowledge.ingest import asset_of
-from vrag.knowledge.words import content_words, matched_words, subject
+from vrag.knowledge.calibration import FEWEST_PICTURES, Calibrator, Thresholds, known_model
+from vrag.knowledge.explanation import UNREADABLE, Asked, Found, candidate_of, hit_of, reasons_for, shortfall_of
+from vrag.knowledge.rows import asset_of
+from vrag.knowledge.selection import Selection, diverse, reranked, resting
+from vrag.knowledge.words import content_words, folded, matched_words, subject
 from vrag.values.assets import Asset, ReviewState
-from vrag.values.vectors import AllOf, Candidate, Filter, Hit, IsIn, Item, Refusal, SearchResult, VectorQuery
+from vrag.values.vectors import AllOf, Filter, IsIn, Item, Refusal, SearchResult, VectorQuery
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["UNREADABLE", "RetrievalSettings", "StateOf", "Thresholds", "fused", "search", "unknown_script"]
 
-    Vector = NDArray[np.float32] | None
-else:
-    Vector = Any
-
-__all__ = ["PRIORS", "UNREADABLE", "RetrievalSettings", "Thresholds", "search"]
-
-UNREADABLE: Final = "unreadable"
-"""Stands for the state of a picture whose reviews cannot be read; no such picture is used."""
 StateOf = Callable[[Asset], str]
 """The review state that holds now, read from the reviews themselves, or `UNREADABLE`."""
 
-
-@frozen(kw_only=True)
-class Thresholds:
-    """From which cosine on a meaning counts as near; they belong to one embedding model."""
-
-    min_meaning: float
-    """For the whole query, where its subject is not among the words of the picture."""
-    min_subject_meaning: float
-    """For the subject of the query alone, in the same case."""
-    min_meaning_subject_named: float
-    """For the whole query, where its subject is among the words of the picture."""
-
-
-PRIORS: Final[Mapping[str, Thresholds]] = MappingProxyType(
-    {"wordllama": Thresholds(min_meaning=0.40, min_subject_meaning=0.15, min_meaning_subject_named=0.20)}
-)
-"""By the beginning of the name of the embedding model."""
+_WIDER: Final = 4
+"""So many times as many pictures as wanted are looked at when they are put in another order."""
 
 
 @frozen(kw_only=True)
@@ -71,50 +45,9 @@ class RetrievalSettings:
     pool: int = field(default=50, validator=[validators.ge(1), validators.le(10_000)])
     """How many pictures are looked at by meaning, and how many by words; more if more hits are asked for."""
     thresholds: Thresholds | None = None
-    """None is the prior of the embedding model."""
+    """None is what the knowledge base learns about itself, or those of the embedding model."""
     refuse: bool = True
     """False answers with the nearest pictures, however far they are."""
-
-    def thresholds_for(self, model: str) -> Thresholds | None:
-        """Those that were given, else the prior of that model; None where there is none."""
-        prior = next((prior for name, prior in PRIORS.items() if model.lower().startswith(name)), None)
-        return self.thresholds or prior
-
-
-@frozen(kw_only=True)
-class _Shortfall:
-    """Why a picture is no answer."""
-
-    words: str
-    """With the words of the query, for the person who asked."""
-    numbers: str
-    """Without them, for the record: a record does not keep what was asked unless its policy says so."""
-
-
-@define(kw_only=True)
-class _Found:
-    """A picture in the making of an answer."""
-
-    asset: Asset
-    cosine: float | None
-    subject_cosine: float | None
-    word_rank: int | None
-    matched: tuple[str, ...]
-    score: float = 0.0
-    dense_rank: int | None = None
-    state: str | None = None
-    """Its review state, once read."""
-    shortfall: _Shortfall | None = None
-    """Why it is no answer to this query; None for one that is."""
-
-
-@frozen(kw_only=True)
-class _Asked:
-    text: str
-    words: list[str]
-    subject: str | None
-    vector: Vector
-    subject_vector: Vector
 
 
 def search(
@@ -126,69 +59,113 @@ def search(
     state_of: StateOf,
     settings: RetrievalSettings,
     states: frozenset[ReviewState],
+    now: datetime,
+    calibrator: Calibrator | None = None,
     condition: Filter | None = None,
+    selection: Selection | None = None,
     top_k: int = 10,
 ) -> SearchResult:
     """Answer `text` with at most `top_k` pictures whose review state is one of `states`, or with a refusal."""
     asked = _asked(text, embedder)
-    thresholds = settings.thresholds_for(embedder.space.model) if embedder else None
+    chosen = selection or Selection()
+    thresholds, origin = _thresholds(asked, settings, embedder, store, calibrator)
+    wanted = top_k * _WIDER if chosen.reorders else top_k
     pool = max(settings.pool, top_k)
 
-    def ranked(known: dict[str, _Found], where: Filter | None) -> tuple[list[_Found], bool]:
+    def ranked(known: dict[str, Found], where: Filter | None) -> tuple[list[Found], bool]:
         full = _look_up(asked, known, knowledge_base=knowledge_base, store=store, pool=pool, condition=where)
         for found in known.values():
-            found.shortfall = _shortfall(found, asked, thresholds)
-            if not settings.refuse:
-                found.shortfall = None
-        return _fused(list(known.values()), settings), full
+            found.shortfall = shortfall_of(found, asked, thresholds) if settings.refuse else None
+            found.resting = resting(found.asset.id, chosen, now)
+        return fused(list(known.values()), settings), full
 
-    def usable(order: list[_Found]) -> list[_Found]:
-        chosen: list[_Found] = []
+    def usable(order: list[Found]) -> list[Found]:
+        offered: list[Found] = []
         for found in order:
-            if found.shortfall is None and len(chosen) < top_k:
+            if found.shortfall is None and found.resting is None and len(offered) < wanted:
                 found.state = found.state or state_of(found.asset)
                 if found.state in states:
-                    chosen.append(found)
-        return chosen
+                    offered.append(found)
+        return offered
 
-    known: dict[str, _Found] = {}
+    known: dict[str, Found] = {}
     order, full = ranked(known, condition)
-    hits = usable(order)
-    if full and len(hits) < top_k:
+    offered = usable(order)
+    if full and len(offered) < wanted:
         # Pictures that may not be used can fill the pool: look again for those that the index believes usable.
         believed = IsIn(field="review", values=tuple(sorted(states)))
         order, _ = ranked(known, believed if condition is None else AllOf((condition, believed)))
-        hits = usable(order)
-    used = _settings(settings, thresholds, embedder, pool)
-    candidates = tuple(_candidate(found, states) for found in order)
+        offered = usable(order)
+    if chosen.diversity:
+        offered = diverse(offered, wanted if chosen.rerank else top_k, chosen.diversity)
+    hits = tuple(hit_of(found, asked) for found in offered)
+    if chosen.rerank and hits:
+        hits = reranked(text, hits, chosen.rerank)
+    used = _settings(settings, thresholds, origin, asked, embedder, pool) | _selected(chosen)
+    candidates = tuple(candidate_of(found, states) for found in order)
     if hits:
-        return SearchResult(
-            query=text, hits=tuple(_hit(found, asked) for found in hits), candidates=candidates, settings=used
-        )
+        return SearchResult(query=text, hits=hits[:top_k], candidates=candidates, settings=used)
     best = order[:5]
     for found in best:
         found.state = found.state or state_of(found.asset)
-    refusal = Refusal(
-        query=text,
-        reasons=_reasons(order, knowledge_base),
-        candidates=tuple(_hit(found, asked) for found in best),
-    )
+    reasons = reasons_for(order, knowledge_base, states)
+    if asked.unasked and order:
+        reasons = (*reasons, f"Only words were compared: {asked.unasked}.")
+    if offered:
+        reasons = ("The reranker left out every picture that suits.",)
+    refusal = Refusal(query=text, reasons=reasons, candidates=tuple(hit_of(found, asked) for found in best))
     return SearchResult(query=text, refusal=refusal, candidates=candidates, settings=used)
 
 
-def _asked(text: str, embedder: Embedder | None) -> _Asked:
+def unknown_script(text: str, model: str) -> str | None:
+    """Why this model is not asked about `text`: a letter of a script that it does not know; None if it knows all."""
+    known = known_model(model)
+    if known is None or not known.scripts or text.isascii():
+        return None
+    for char in folded(text):
+        script = unicodedata.name(char, "UNNAMED").split()[0] if char.isalpha() else None
+        if script is not None and script not in known.scripts:
+            return f"the model '{model}' does not know {script.capitalize() if script != 'CJK' else script} letters"
+    return None
+
+
+def _asked(text: str, embedder: Embedder | None) -> Asked:
     words, named = content_words(text), subject(text)
     if embedder is None or "text" not in embedder.modalities:
-        return _Asked(text=text, words=words, subject=named, vector=None, subject_vector=None)
+        return Asked(text=text, words=words, subject=named, vector=None, subject_vector=None)
+    if unasked := unknown_script(text, embedder.space.model):
+        return Asked(text=text, words=words, subject=named, vector=None, subject_vector=None, unasked=unasked)
     alone = named is None or len(words) == 1
     items = [Item(kind="text", text=text)] + ([] if alone else [Item(kind="text", text=named)])
     vectors = embedder.embed(items, "query")
-    return _Asked(text=text, words=words, subject=named, vector=vectors[0], subject_vector=vectors[-1])
+    return Asked(text=text, words=words, subject=named, vector=vectors[0], subject_vector=vectors[-1])
+
+
+def _thresholds(
+    asked: Asked,
+    settings: RetrievalSettings,
+    embedder: Embedder | None,
+    store: VectorStore,
+    calibrator: Calibrator | None,
+) -> tuple[Thresholds | None, str]:
+    """What is enough in common, and where that comes from."""
+    if embedder is None or asked.vector is None or not settings.refuse:
+        return None, "none"
+    if settings.thresholds:
+        return settings.thresholds, "given"
+    learnt = calibrator.current(store, embedder) if calibrator else None
+    if learnt:
+        return learnt.thresholds, f"learnt from {learnt.pictures} pictures and {learnt.queries} unrelated queries"
+    known = known_model(embedder.space.model)
+    if known is None:
+        return None, "none"
+    why = f"fewer than {FEWEST_PICTURES} pictures" if store.count() < FEWEST_PICTURES else "not calibrated"
+    return known.thresholds, f"prior of the embedding model: {why}"
 
 
 def _look_up(
-    asked: _Asked,
-    known: dict[str, _Found],
+    asked: Asked,
+    known: dict[str, Found],
     *,
     knowledge_base: str,
     store: VectorStore,
@@ -223,8 +200,9 @@ def _look_up(
         if record.vector is not None and asked.vector is not None and asked.subject_vector is not None:
             cosine = float(record.vector @ asked.vector) if cosine is None else cosine
             subject_cosine = float(record.vector @ asked.subject_vector)
-        known[record.key] = _Found(
+        known[record.key] = Found(
             asset=asset,
+            vector=record.vector,
             cosine=cosine,
             subject_cosine=subject_cosine,
             word_rank=later.get(record.key),
@@ -233,7 +211,7 @@ def _look_up(
     return by_meaning >= pool or by_words >= pool
 
 
-def _fused(found: list[_Found], settings: RetrievalSettings) -> list[_Found]:
+def fused(found: list[Found], settings: RetrievalSettings) -> list[Found]:
     """Best first. Pictures with the same words and the same meaning are equal, and then the larger one is better."""
     # Cosines are compared to 1e-4: beyond that a store promises nothing.
     cosines = sorted({round(one.cosine, 4) for one in found if one.cosine is not None}, reverse=True)
@@ -256,104 +234,18 @@ def _same_words(asset: Asset) -> str:
     return "\n".join((asset.caption or "", *asset.tags)).casefold()
 
 
-def _best_first(found: _Found) -> tuple[float, int, int, str]:
+def _best_first(found: Found) -> tuple[float, int, int, str]:
     original = found.asset.original
     return (-found.score, -len(found.matched), -(original.width_px or 0) * (original.height_px or 0), found.asset.id)
 
 
-def _shortfall(found: _Found, asked: _Asked, thresholds: Thresholds | None) -> _Shortfall | None:
-    """Why this picture is no answer; None if it is one."""
-    if asked.words and len(found.matched) == len(asked.words):
-        return None
-    missing = ", ".join(f"'{word}'" for word in asked.words if word not in found.matched)
-    unsaid = f"it does not say {missing}" if missing else "no words were asked"
-    named = asked.subject in found.matched
-    if thresholds is None or found.cosine is None or found.subject_cosine is None:
-        if named and 2 * len(found.matched) >= len(asked.words):
-            return None
-        return _Shortfall(words=unsaid, numbers=f"has {len(found.matched)} of {len(asked.words)} words")
-    needed = thresholds.min_meaning_subject_named if named else thresholds.min_meaning
-    if found.cosine < needed:
-        numbers = f"meaning {found.cosine:.2f}, needs {needed:.2f}"
-    elif not named and found.subject_cosine < thresholds.min_subject_meaning:
-        numbers = f"meaning of the subject {found.subject_cosine:.2f}, needs {thresholds.min_subject_meaning:.2f}"
-    else:
-        return None
-    return _Shortfall(words=f"{unsaid}; {numbers}", numbers=numbers)
-
-
-def _hit(found: _Found, asked: _Asked) -> Hit:
-    # What cannot be read is as good as not decided; `why` says it.
-    state = ReviewState.PROPOSED if found.state in {None, UNREADABLE} else ReviewState(str(found.state))
-    return Hit(
-        asset=found.asset,
-        review=state,
-        cosine=found.cosine,
-        word_rank=found.word_rank,
-        fused_score=found.score,
-        why=_why(found, asked),
-        matched_words=found.matched,
-    )
-
-
-def _why(found: _Found, asked: _Asked) -> str:
-    parts: list[str] = []
-    if found.matched:
-        missing = [word for word in asked.words if word not in found.matched]
-        parts.append(f"words: {', '.join(found.matched)}" + (f" (not: {', '.join(missing)})" if missing else ""))
-    if found.cosine is not None:
-        parts.append(f"meaning {found.cosine:.2f} ({_ordinal(found.dense_rank or 0)})")
-    if found.shortfall:
-        parts.append(f"not enough: {found.shortfall.words}")
-    if found.state == UNREADABLE:
-        parts.append("its reviews cannot be read")
-    return "; ".join(parts) or "nothing in common"
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
-
-
-def _candidate(found: _Found, states: frozenset[ReviewState]) -> Candidate:
-    excluded = found.shortfall.numbers if found.shortfall else None
-    if excluded is None and found.state is not None and found.state not in states:
-        excluded = f"review state {found.state}"
-    return Candidate(
-        asset_id=found.asset.id,
-        cosine=found.cosine,
-        word_rank=found.word_rank,
-        fused_score=found.score,
-        excluded=excluded,
-    )
-
-
-def _reasons(order: Sequence[_Found], knowledge_base: str) -> tuple[str, ...]:
-    if not order:
-        nothing = f"Nothing in the knowledge base '{knowledge_base}' has anything of it; to add pictures: "
-        return (nothing + f"vrag ingest FOLDER --kb {knowledge_base}",)
-    barred = [found for found in order if found.shortfall is None]
-    if barred:
-        states: dict[str, int] = {}
-        for found in barred:
-            states[str(found.state)] = states.get(str(found.state), 0) + 1
-        counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        reasons = [f"Pictures that suit may not be used; by review state: {counted}."]
-        waiting = [found for found in barred if found.state == ReviewState.PROPOSED]
-        if waiting:
-            reasons.append(
-                f"The best of them waits for its review: vrag review --kb {knowledge_base} "
-                f"--approve {waiting[0].asset.id} --by NAME"
-            )
-        return tuple(reasons)
-    best = order[0]
-    why = best.shortfall.words if best.shortfall else "not enough"
-    shown = best.asset.caption or best.asset.file_name
-    return (f"No picture in the knowledge base '{knowledge_base}' suits. The nearest is \"{shown}\": {why}.",)
-
-
 def _settings(
-    settings: RetrievalSettings, thresholds: Thresholds | None, embedder: Embedder | None, pool: int
+    settings: RetrievalSettings,
+    thresholds: Thresholds | None,
+    origin: str,
+    asked: Asked,
+    embedder: Embedder | None,
+    pool: int,
 ) -> dict[str, str | float]:
     """What goes into the record: the method, its numbers and the embedding space."""
     used: dict[str, str | float] = {
@@ -363,16 +255,32 @@ def _settings(
         "pool": pool,
         "space": "words only" if embedder is None else str(embedder.space),
     }
+    if asked.unasked:
+        used["meaning"] = f"not asked: {asked.unasked}"
     if not settings.refuse:
         used["refusal"] = "off: the nearest pictures, however far"
     elif thresholds is None:
         used["refusal"] = "by words: all of the query, or its subject and half of it"
     else:
         used |= {
-            "refusal": "by words and meaning: all words; or the subject named and near; or near, and its subject near",
-            "thresholds": "given" if settings.thresholds else "prior of the embedding model",
-            "min_meaning": thresholds.min_meaning,
-            "min_subject_meaning": thresholds.min_subject_meaning,
-            "min_meaning_subject_named": thresholds.min_meaning_subject_named,
+            "refusal": "by words and meaning: all words; or enough in common, most of it with the subject",
+            "thresholds": origin,
+            "needed": thresholds.needed_for(len(asked.words)),
+            "meaning_weight": thresholds.meaning,
+            "subject_meaning_weight": thresholds.subject_meaning,
+            "subject_named_weight": thresholds.subject_named,
         }
+    return used
+
+
+def _selected(selection: Selection) -> dict[str, str | float]:
+    used: dict[str, str | float] = {}
+    if selection.exclude:
+        used["excluded"] = len(selection.exclude)
+    if selection.cool_down and selection.last_used is not None:
+        used["cool_down_s"] = selection.cool_down.total_seconds()
+    if selection.diversity:
+        used["diversity"] = selection.diversity
+    if selection.rerank:
+        used["rerank"] = getattr(selection.rerank, "__qualname__", type(selection.rerank).__qualname__)
     return used

@@ -6,15 +6,15 @@ own `Storage`. The storage lets one writer win each number, so every machine see
 
 from __future__ import annotations
 
+import csv
 import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
-from io import BytesIO
+from collections.abc import Iterator, Mapping
+from io import BytesIO, StringIO
 from typing import Final
 
-from attrs import evolve
+from attrs import frozen
+from typing_extensions import override
 
 from vrag.clock import Clock, SystemClock, rfc3339
 from vrag.errors import (
@@ -26,14 +26,22 @@ from vrag.errors import (
     VerificationError,
 )
 from vrag.interfaces import Storage
+from vrag.media.ref import MediaRef
 from vrag.values.assets import Asset, Review, ReviewState
-from vrag.values.canonical import canonical_json, from_json, to_json
+from vrag.values.canonical import JSON, canonical_json, from_json, to_json
 
-__all__ = ["TRANSITIONS", "Reviews", "rights_end", "with_expiry"]
+__all__ = [
+    "TRANSITIONS",
+    "Decision",
+    "ReviewFailure",
+    "ReviewReport",
+    "Reviews",
+    "read_decisions",
+]
 
 _FORMAT: Final = 1
 _MAX_BYTES: Final = 64 << 10
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MAX_TABLE_BYTES: Final = 64 << 20
 _NUMBER = re.compile(r"[0-9]{6}\.json")
 
 _DECIDED: Final = frozenset({ReviewState.APPROVED, ReviewState.REJECTED, ReviewState.REVOKED})
@@ -45,37 +53,6 @@ TRANSITIONS: Final[Mapping[ReviewState, frozenset[ReviewState]]] = {
     ReviewState.REVOKED: frozenset(),
 }
 """What may follow what. Nothing follows `revoked`; "not decided yet" is not a decision, so nothing leads to `proposed`."""
-
-
-def rights_end(expires_on: str) -> datetime:
-    """The first moment after the last day of use, in UTC.
-
-    Raises:
-        UsageError: `expires_on` is no day of the calendar written as YYYY-MM-DD.
-    """
-    day: date | None = None
-    if _DAY.fullmatch(expires_on):
-        with suppress(ValueError):
-            day = date.fromisoformat(expires_on)
-    if day is None or day == date.max:
-        shown = "".join(char for char in expires_on[:40] if char.isprintable())
-        raise UsageError(f"'{shown}' is no day to expire on; write it as YYYY-MM-DD, such as 2027-12-31.")
-    return datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC)
-
-
-def with_expiry(asset: Asset, review: Review, now: datetime) -> Review:
-    """`review`, or what has become of it: an approval ends with the rights of the picture.
-
-    Raises:
-        UsageError: The day of expiry of the asset cannot be read.
-    """
-    if review.state is not ReviewState.APPROVED or asset.rights.expires_on is None:
-        return review
-    end = rights_end(asset.rights.expires_on)
-    if now < end:
-        return review
-    reason = f"its rights ended with {asset.rights.expires_on} (UTC); approved by {review.by}"
-    return evolve(review, state=ReviewState.EXPIRED, by="rights", at=rfc3339(end), reason=reason)
 
 
 class Reviews:
@@ -150,6 +127,18 @@ class Reviews:
                 continue  # someone else decided meanwhile: what may follow is judged again
             return review
 
+    def add_for_bytes(self, asset_id: str, state: ReviewState, *, by: str, reason: str | None = None) -> Review:
+        """As `add`, for a picture that need not be here: its id is enough.
+
+        Raises:
+            UsageError, VerificationError, FormatVersionError: As for `add`.
+        """
+        name, _, sha256 = asset_id.rpartition("/")
+        original = MediaRef(sha256=sha256, media_type="application/octet-stream", size_bytes=0)
+        now = rfc3339(self._clock.now())
+        alone = Asset(id=asset_id, knowledge_base=name, original=original, file_name="", ingested_at=now)
+        return self.add(alone, state, by=by, reason=reason)
+
     def _names(self, asset: Asset) -> list[str]:
         return list(self._storage.list(f"reviews/{asset.original.sha256}/"))
 
@@ -200,3 +189,119 @@ def _refusal(asset: Asset, held: Review, state: ReviewState) -> str:
     return (
         f"'{asset.id}' is {held.state} (by {held.by}, {held.at}) and cannot become {state}; it can become: {allowed}."
     )
+
+
+@frozen(kw_only=True)
+class Decision:
+    """One row of a table of decisions."""
+
+    line: int
+    asset_id: str
+    """As it stands there: an id, a digest, or the beginning of one."""
+    state: ReviewState
+    reason: str | None = None
+
+
+@frozen(kw_only=True)
+class ReviewFailure:
+    """A decision that was not made."""
+
+    asset_id: str
+    """As it was given."""
+    error: str
+    """Code of the error."""
+    message: str
+    line: int | None = None
+    """Of the table, from 1; None where there was no table."""
+
+
+@frozen(kw_only=True)
+class ReviewReport:
+    """What became of many decisions; each is counted once."""
+
+    knowledge_base: str
+    decided: tuple[Review, ...] = ()
+    """In order; these hold now, whatever else failed."""
+    unchanged: int = 0
+    """Said again what held already."""
+    failed: tuple[ReviewFailure, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed."""
+        return not self.failed
+
+    @property
+    def partial(self) -> bool:
+        """Something failed and something was decided."""
+        return bool(self.failed and (self.decided or self.unchanged))
+
+    def to_json(self) -> dict[str, JSON]:
+        """All of it as JSON, with `ok` and `partial`."""
+        return {
+            "knowledge_base": self.knowledge_base,
+            "decided": [to_json(review) for review in self.decided],
+            "unchanged": self.unchanged,
+            "failed": [to_json(failure) for failure in self.failed],
+            "ok": self.ok,
+            "partial": self.partial,
+        }
+
+    @override
+    def __str__(self) -> str:
+        counts: dict[str, int] = {}
+        for review in self.decided:
+            counts[review.state] = counts.get(review.state, 0) + 1
+        lines = [f"Knowledge base '{self.knowledge_base}': {len(self.decided)} decided, {self.unchanged} unchanged."]
+        lines += [f"  {state:<10} {count:>7}" for state, count in sorted(counts.items())]
+        for failure in self.failed:
+            where = failure.asset_id if failure.line is None else f"line {failure.line}"
+            lines.append(f"  not decided  {where}: {failure.error}: {failure.message}")
+        return "\n".join(lines)
+
+
+def read_decisions(data: bytes | str) -> Iterator[Decision | ReviewFailure]:
+    """The rows of a CSV table with the columns `id`, `state` and, if wanted, `reason`, in any order.
+
+    A row that cannot be understood comes as a failure.
+
+    Raises:
+        UsageError: It is no such table as a whole: then nothing of it is meant.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data.removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        raise UsageError("The table is not UTF-8.", hint="save it as 'CSV UTF-8'") from None
+    if len(text) > _MAX_TABLE_BYTES:
+        raise UsageError(f"A table of decisions has at most {_MAX_TABLE_BYTES} characters, not {len(text)}.")
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        line = reader.line_num + 1
+        for row in reader:
+            rows.append((line, [cell.strip() for cell in row]))
+            line = reader.line_num + 1  # a row of several lines is named by its first
+    except csv.Error as error:
+        raise UsageError(f"Line {reader.line_num} of the table is no CSV: {error}.") from None
+    if not {"id", "state"} <= set(header) <= {"id", "state", "reason"} or len(header) != len(set(header)):
+        shown = ", ".join(header)[:120] or "nothing"
+        raise UsageError(f"The first line of a table of decisions is id,state,reason, not: {shown!a}.")
+    for line, row in rows:
+        if any(row):
+            yield _decision(line, dict(zip(header, row, strict=False)), complete=len(row) == len(header))
+
+
+def _decision(line: int, row: Mapping[str, str], *, complete: bool) -> Decision | ReviewFailure:
+    asset_id, state = row.get("id", ""), row.get("state", "").lower()
+    allowed = ", ".join(after for after in ReviewState if after is not ReviewState.PROPOSED)
+    message = None
+    if not complete:
+        message = "It has not as many fields as the first line."
+    elif state not in set(ReviewState) - {ReviewState.PROPOSED}:
+        message = f"{state[:40]!a} is no decision; it is one of: {allowed}."
+    elif state == ReviewState.REVOKED and not row.get("reason"):
+        message = "A revocation needs a reason."
+    if message is not None:
+        return ReviewFailure(line=line, asset_id=asset_id[:150], error=UsageError.code, message=message)
+    return Decision(line=line, asset_id=asset_id, state=ReviewState(state), reason=row.get("reason") or None)

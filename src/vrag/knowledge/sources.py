@@ -14,24 +14,37 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from attrs import field, frozen
 
 from vrag.errors import NotFoundError, UsageError
 from vrag.knowledge.captions import clean_text
-from vrag.knowledge.review import rights_end
+from vrag.knowledge.rights import rights_end
 from vrag.media.names import shown
+from vrag.media.ref import sha256_hex
 from vrag.values.assets import CaptionSource, Rights
 from vrag.values.canonical import JSON
 
-__all__ = ["FolderSource", "ManifestSource", "NotTaken", "Source", "SourcePicture", "open_source"]
+__all__ = [
+    "FolderSource",
+    "ManifestSource",
+    "NotTaken",
+    "Source",
+    "SourcePicture",
+    "judged_by_suffix",
+    "open_source",
+    "read_capped",
+    "sidecar_names",
+    "source_id",
+    "with_sidecar",
+]
 
 PICTURE_SUFFIXES: Final = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .heic .heif .mpo .gif .bmp .tif .tiff .svg .eps .psd .jp2 .jxl".split()  # noqa: SIM905  # a list of words reads better as words
 )
 """Files with these names are looked at; which of them are taken is decided by their content."""
-_BESIDE: Final = frozenset(".txt .json .jsonl .csv .xmp .md .db .ini .aae .thm".split())  # noqa: SIM905  # as above
+BESIDE_SUFFIXES: Final = frozenset(".txt .json .jsonl .csv .xmp .md .db .ini .aae .thm".split())  # noqa: SIM905  # as above
 """Files that lie beside pictures and are none: not worth a word in the report."""
 _MANIFEST_SUFFIXES: Final = frozenset({".csv", ".jsonl", ".ndjson"})
 _MAX_TEXT_BYTES: Final = 1 << 20
@@ -133,6 +146,11 @@ def open_source(source: Path | str | Source) -> Source:
     return FolderSource(real.parent, only=real.name)
 
 
+def source_id(kind: str, place: str) -> str:
+    """A short name for a place that says nothing about it."""
+    return sha256_hex(f"{kind}\0{place}".encode("utf-8", "surrogateescape"))[:16]
+
+
 class FolderSource:
     """Every picture below a folder, sorted by path. Hidden files are left out, and no link leads out of the folder."""
 
@@ -140,6 +158,11 @@ class FolderSource:
         """For all of `root`, or for the one file `only` in it."""
         self._root = Path(root)
         self._only = only
+
+    @property
+    def source_id(self) -> str | None:
+        """Names the folder in the index, so that pictures that vanish from it can be told; None for one file."""
+        return None if self._only is not None else source_id("folder", os.path.realpath(self._root))
 
     def __len__(self) -> int:
         return sum(isinstance(_judged(self._root, path), Path) for path in self._paths([]))
@@ -181,52 +204,90 @@ class FolderSource:
 def _judged(root: Path, path: Path) -> Path | NotTaken | None:
     """The path if it is to be read; None for what goes without saying."""
     name = shown(os.path.relpath(path, root))
-    suffix = path.suffix.lower()
     if path.is_symlink() and (path.is_dir() or not _is_below(path, root)):
         reason = "It is a link, and links are not followed out of the folder, nor to folders."
         return NotTaken(name=name, code="symlink", reason=reason, skipped=True)
-    if suffix in _BESIDE:
+    return path if (judged := judged_by_suffix(name, path.suffix)) is True else judged
+
+
+def judged_by_suffix(name: str, suffix: str) -> NotTaken | Literal[True] | None:
+    """True for a name to look at; None for what goes without saying."""
+    suffix = suffix.lower()
+    if suffix in BESIDE_SUFFIXES:
         return None
     if suffix not in PICTURE_SUFFIXES:
         reason = f"Its name does not end as that of a picture ('{shown(suffix)}')."
         return NotTaken(name=name, code="unknown_suffix", reason=reason, skipped=True)
-    return path
+    return True
 
 
 def _with_sidecar(root: Path, path: Path) -> SourcePicture | NotTaken:
     name = shown(PurePosixPath(path.relative_to(root)).as_posix())
-    opened = _opener(path, root)
+    beside = next(
+        (path.with_name(one) for one in sidecar_names(path.name) if os.path.lexists(path.with_name(one))), None
+    )
+    return with_sidecar(
+        name,
+        _opener(path, root),
+        None if beside is None else beside.name,
+        lambda: read_capped(_opener(beside or path, root)()),
+    )
+
+
+def sidecar_names(name: str) -> tuple[str, ...]:
+    """Where the words for a picture may lie, best first."""
     # `photo.jpg.json` is how some photo services export; `photo.json` is the plain way.
-    for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
-        if os.path.lexists(beside):
-            try:
-                return _picture(name, opened, json.loads(_read_text(beside, root)), CaptionSource.SIDECAR)
-            except (OSError, ValueError, TypeError, RecursionError) as error:
-                return _bad_sidecar(name, beside, error)
-    for beside in (path.with_name(path.name + ".txt"), path.with_suffix(".txt")):
-        if os.path.lexists(beside):
-            try:
-                caption = clean_text(_read_text(beside, root))
-            except (OSError, ValueError) as error:
-                return _bad_sidecar(name, beside, error)
-            return SourcePicture(name=name, open=opened, caption=caption, caption_source=CaptionSource.SIDECAR)
-    return SourcePicture(name=name, open=opened)
+    stem = name.rpartition(".")[0]
+    return (f"{name}.json", f"{stem}.json", f"{name}.txt", f"{stem}.txt")
 
 
-def _bad_sidecar(name: str, beside: Path, error: Exception) -> NotTaken:
+def with_sidecar(
+    name: str, opened: Callable[[], BinaryIO], beside: str | None, read: Callable[[], str]
+) -> SourcePicture | NotTaken:
+    """The picture with what its sidecar `beside` says, which `read` reads."""
+    if beside is None:
+        return SourcePicture(name=name, open=opened)
+    try:
+        text = read()
+        if beside.lower().endswith(".json"):
+            return picture_of(name, opened, json.loads(text), CaptionSource.SIDECAR)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return _bad_sidecar(name, beside, error)
+    return SourcePicture(name=name, open=opened, caption=clean_text(text), caption_source=CaptionSource.SIDECAR)
+
+
+def _bad_sidecar(name: str, beside: str, error: Exception) -> NotTaken:
     # Not taken without it: it may say until when the picture may be used.
     return NotTaken(
         name=name,
         code="bad_sidecar",
-        reason=f"Its sidecar '{shown(beside.name)}' cannot be used: {_plain(error)}. Repair or remove it.",
+        reason=f"Its sidecar '{shown(beside)}' cannot be used: {_plain(error)}. Repair or remove it.",
     )
 
 
 class ManifestSource:
     """The pictures that a CSV (with a header) or JSONL file lists; their paths are relative to it and stay below it."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, columns: Mapping[str, str] | None = None) -> None:
+        """For the file at `path`.
+
+        Args:
+            path: `.csv`, or else JSON lines.
+            columns: What its columns mean, such as `{"Beschreibung": "caption"}`, beside the names that are known
+                (`file`, `caption`, `tags`, `licence` …; the case of letters does not matter).
+
+        Raises:
+            UsageError: There is no such meaning.
+        """
         self._path = Path(path)
+        self._columns = dict(_COLUMNS)
+        for name, meaning in (columns or {}).items():
+            if meaning not in _COLUMNS.values():
+                allowed = ", ".join(sorted(set(_COLUMNS.values())))
+                raise UsageError(f"A column cannot mean '{shown(meaning)}'; it can mean: {allowed}.")
+            # What the caller says replaces the guess: another column called so is metadata then.
+            self._columns = {key: value for key, value in self._columns.items() if value != meaning or key == meaning}
+            self._columns[name.strip().lower()] = meaning
 
     def __len__(self) -> int:
         return sum(1 for _ in self._rows())
@@ -240,11 +301,10 @@ class ManifestSource:
             except (OSError, ValueError, TypeError, RecursionError) as error:
                 yield NotTaken(name=name, code="bad_row", reason=f"Row {number} of the manifest: {_plain(error)}.")
 
-    @staticmethod
-    def _listed(root: Path, row: JSON) -> SourcePicture:
+    def _listed(self, root: Path, row: JSON) -> SourcePicture:
         if isinstance(row, Exception):
             raise row
-        file = next((row[key] for key in row if _COLUMNS.get(key.strip().lower()) == "file"), None)
+        file = next((row[key] for key in row if self._columns.get(key.strip().lower()) == "file"), None)
         if not isinstance(file, str) or not file.strip() or "\0" in file:
             raise ValueError("it names no file; the column is called 'file'")
         path = root / file
@@ -252,7 +312,7 @@ class ManifestSource:
             raise ValueError(f"the file '{shown(file)}' lies outside the folder of the manifest")
         if not path.exists():
             raise ValueError(f"there is no file '{shown(file)}'")
-        return _picture(shown(file), _opener(path, root), row, CaptionSource.MANIFEST)
+        return picture_of(shown(file), _opener(path, root), row, CaptionSource.MANIFEST, self._columns)
 
     def _rows(self) -> Iterator[tuple[int, JSON]]:
         """Line numbers and rows, or the exception that stands for a row."""
@@ -288,14 +348,20 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _picture(name: str, opened: Callable[[], BinaryIO], row: JSON, source: CaptionSource) -> SourcePicture:
+def picture_of(
+    name: str,
+    opened: Callable[[], BinaryIO],
+    row: JSON,
+    source: CaptionSource,
+    columns: Mapping[str, str] = _COLUMNS,
+) -> SourcePicture:
     """A row of a manifest, or a JSON sidecar, as a picture; ValueError or TypeError says what is wrong with it."""
     if not isinstance(row, dict):
         raise TypeError("it is no JSON object")
     stated: dict[str, JSON] = {}
     metadata: dict[str, JSON] = {}
     for key, value in row.items():
-        column = _COLUMNS.get(key.strip().lower())
+        column = columns.get(key.strip().lower())
         if column is None or column in stated:
             metadata[key] = value
         elif value is not None:
@@ -354,8 +420,9 @@ def _open_regular(path: Path) -> BinaryIO:
     return stream
 
 
-def _read_text(path: Path, root: Path) -> str:
-    with _opener(path, root)() as stream:
+def read_capped(stream: BinaryIO) -> str:
+    """The text of a sidecar; ValueError where it is too large or no UTF-8."""
+    with stream:
         data = stream.read(_MAX_TEXT_BYTES + 1)
     if len(data) > _MAX_TEXT_BYTES:
         raise ValueError(f"it is larger than {_MAX_TEXT_BYTES} bytes")

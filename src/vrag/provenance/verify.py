@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, TypeVar
 
 from attrs import asdict, field, frozen
 
-from vrag.errors import FormatVersionError, NotFoundError, UsageError, VerificationError
+from vrag.errors import ErasedError, FormatVersionError, NotFoundError, UsageError, VerificationError
 from vrag.media.ref import MediaRef, OpenMedia
 from vrag.provenance.sidecar import (
     MAX_SIDECAR_BYTES,
@@ -355,6 +355,7 @@ def _check_ledger(
 
 def _check_sources(statement: Statement, storage_open: OpenMedia) -> tuple[str, bool]:
     dependencies = statement.content["predicate"]["buildDefinition"]["resolvedDependencies"]
+    erased: list[str] = []
     for one in dependencies:
         sha256 = one["digest"]["sha256"]
         try:
@@ -363,11 +364,17 @@ def _check_sources(statement: Statement, storage_open: OpenMedia) -> tuple[str, 
             )
         except (KeyError, TypeError, ValueError) as error:
             raise VerificationError(f"the input {sha256} is not described soundly", promise=SOURCES) from error
-        with storage_open(ref) as stream:
-            found = _sha256(stream)
+        try:
+            with storage_open(ref) as stream:
+                found = _sha256(stream)
+        except ErasedError as error:
+            # What the record says of them stands; that they are gone was decided, and by whom is known.
+            erased.append(error.message)
+            continue
         if found != sha256:
             raise VerificationError(f"the input {sha256} now has the bytes of {found}", promise=SOURCES)
-    return f"{len(dependencies)} inputs are kept, byte for byte", True
+    kept = f"{len(dependencies) - len(erased)} inputs are kept, byte for byte"
+    return "; ".join((kept, *(f"gone by decision: {one}" for one in erased))), True
 
 
 def _disclosed(value: JSON, texts: Mapping[str, str]) -> JSON:

@@ -105,6 +105,8 @@ class Asset:
     rights: Rights = Rights()
     ingested_at: str
     """RFC 3339 UTC."""
+    erased_at: str | None = None
+    """When its bytes were deleted by decision, RFC 3339 UTC; what is left is a tombstone."""
     notes: tuple[str, ...] = ()
     """What loading noticed, such as "EXIF orientation 6 applied" or "first picture of an MPO file"."""
     metadata: JSON = field(factory=dict)

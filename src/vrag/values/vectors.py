@@ -99,9 +99,14 @@ ASSET_FIELDS: Final[Mapping[str, FieldKind]] = MappingProxyType(
         "height_px": FieldKind.NUMBER,
         "size_bytes": FieldKind.NUMBER,
         "ingested_at": FieldKind.TIME,
+        "fingerprint": FieldKind.KEYWORD,
+        "source": FieldKind.KEYWORD,
     }
 )
-"""The fields of an asset that filters may name. `review` is a hint: the gate reads the reviews themselves."""
+"""The fields of an asset that filters may name. `review` is a hint: the gate reads the reviews themselves.
+
+`fingerprint` is what it looks like (`vrag.media.fingerprint`); `source` the ids of the places it was seen in.
+"""
 
 
 @frozen(kw_only=True)
@@ -164,6 +169,10 @@ def check_filter(condition: object, fields: Mapping[str, FieldKind] = ASSET_FIEL
         raise UsageError("A filter nests at most 16 levels.")
     match condition:
         case AllOf(all_of=parts) | AnyOf(any_of=parts):
+            # An iterator would be empty by the time that a store reads it, and the filter would let everything through.
+            if not isinstance(parts, tuple) or len(parts) > 500:
+                shown = f"{len(parts)} of them" if isinstance(parts, tuple) else f"a {type(parts).__name__}"
+                raise UsageError(f"The parts of a filter are a tuple of at most 500, not {shown}.")
             for part in parts:
                 check_filter(part, fields, depth=depth + 1)
         case Not(negated=part):

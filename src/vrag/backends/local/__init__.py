@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vrag.backends import Backend, Context, check_options
 from vrag.errors import ConfigError
 from vrag.interfaces import Embedder, Inpainter, Signer, Storage, VectorStore, VideoGenerator
 from vrag.values.canonical import JSON
+
+if TYPE_CHECKING:
+    from vrag.knowledge.reindex import Indexes
 
 __all__ = ["backend"]
 
@@ -26,9 +30,17 @@ def _wordllama(options: Mapping[str, JSON], _context: Context) -> Embedder:
 
 def _exact(options: Mapping[str, JSON], context: Context) -> VectorStore:
     check_options(options, ("folder",))
+    from vrag.backends.local.index_pointer import active_folder  # noqa: PLC0415  # beside the store
     from vrag.backends.local.vector_store import LocalVectorStore  # noqa: PLC0415  # numpy
 
-    return LocalVectorStore(_folder(options, context), context.space)
+    return LocalVectorStore(active_folder(_folder(options, context)), context.space)
+
+
+def _exact_indexes(options: Mapping[str, JSON], context: Context) -> Indexes:
+    check_options(options, ("folder",))
+    from vrag.backends.local.indexes import LocalIndexes  # noqa: PLC0415  # numpy
+
+    return LocalIndexes(_folder(options, context))
 
 
 def _storage(options: Mapping[str, JSON], context: Context) -> Storage:
@@ -75,6 +87,7 @@ def _folder(options: Mapping[str, JSON], context: Context) -> Path:
 backend: Backend = {
     "embedder": {"wordllama": _wordllama},
     "vector_store": {"exact": _exact},
+    "vector_indexes": {"exact": _exact_indexes},
     "storage": {"folder": _storage},
     "video_generator": {"camera-moves": _camera_moves},
     "inpainter": {"opencv": _opencv},

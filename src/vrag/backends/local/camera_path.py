@@ -8,11 +8,12 @@ frame can show an edge, and the first frame is an upright crop of the picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from vrag.prompts.camera import CameraMove
@@ -70,96 +71,91 @@ class Motion:
         return self.sway or self.speed is not None
 
 
-def _table() -> dict[CameraMove, Motion]:
-    move, slide = CameraMove, "The window slides; near and far things move alike, because a still has no parallax."
-    pan = "The window slides {0}, so the picture moves {1} in the frame; straight lines stay straight."
-    whip = "A third of a second, blurred by its speed, with rest before and after: {0}."
+_performed = partial(Motion, support="performed")
+_approximated = partial(Motion, support="approximated")
+_unmet = partial(Motion, support="unmet")
+_PAN: Final = (
+    "The window slides {0} by a quarter of itself, so the picture moves {1} in the frame; lines stay straight."
+)
+_SLIDE: Final = "The window slides {0} by a quarter of itself; near and far things move alike: a still has no parallax."
+_WHIP: Final = "{0}, in a third of a second, blurred by its speed, with rest before and after."
 
-    def performed(how: str, **values: float) -> Motion:
-        return Motion(support="performed", how=how, **values)
-
-    def whipped(how: str, **values: float) -> Motion:
-        return Motion(support="performed", how=whip.format(how), whip=True, **values)
-
-    def approximated(how: str, **values: float) -> Motion:
-        return Motion(support="approximated", how=how, **values)
-
-    return {
-        move.AERIAL_SHOT: approximated(
-            "The window rises and widens as from a climbing drone, with a slight view from above;"
-            " the picture's own viewpoint stays.",
+MOTIONS: Final[Mapping[CameraMove, Motion]] = MappingProxyType(
+    {
+        CameraMove.AERIAL_SHOT: _approximated(
+            how="The window rises and widens as from a climbing drone, ending in a slight view from above;"
+            " the viewpoint of the picture stays.",
             down=-0.12,
             dolly=1 / 1.15,
             orbit_up_deg=8,
         ),
-        move.ARC_SHOT: approximated(
-            "The camera goes 18 degrees round the middle to the right; the picture turns like a flat card.",
+        CameraMove.ARC_SHOT: _approximated(
+            how="The camera goes 18 degrees round the middle to the right; the picture turns like a flat card.",
             orbit_right_deg=18,
         ),
-        move.CLOCKWISE_ROTATION: performed(
-            "The camera rolls 12 degrees clockwise, so the picture turns counterclockwise in the frame.", roll_deg=12
+        CameraMove.CLOCKWISE_ROTATION: _performed(
+            how="The camera rolls 12 degrees clockwise, so the picture turns counterclockwise in the frame.",
+            roll_deg=12,
         ),
-        move.COUNTERCLOCKWISE_ROTATION: performed(
-            "The camera rolls 12 degrees counterclockwise, so the picture turns clockwise in the frame.", roll_deg=-12
+        CameraMove.COUNTERCLOCKWISE_ROTATION: _performed(
+            how="The camera rolls 12 degrees counterclockwise, so the picture turns clockwise in the frame.",
+            roll_deg=-12,
         ),
-        move.DOLLY_IN: approximated(
-            "The picture grows 1.4 times as when coming nearer at constant speed; all depths grow alike.", dolly=1.4
+        CameraMove.DOLLY_IN: _approximated(
+            how="The picture grows to 1.4 times, as when coming nearer at constant speed; all depths grow alike.",
+            dolly=1.4,
         ),
-        move.DOLLY_OUT: approximated(
-            "The picture shrinks 1.4 times as when backing away at constant speed; all depths shrink alike.",
+        CameraMove.DOLLY_OUT: _approximated(
+            how="The picture shrinks from 1.4 times, as when backing away at constant speed; all depths shrink alike.",
             dolly=1 / 1.4,
         ),
-        move.DOLLY_ZOOM: Motion(
-            support="unmet",
-            how="It changes near things against far ones; on one flat picture its two halves cancel out.",
+        CameraMove.DOLLY_ZOOM: _unmet(
+            how="It changes near things against far ones; on one flat picture its two halves cancel out."
         ),
-        move.FOLLOWING_SHOT: Motion(support="unmet", how="It follows something that moves; nothing moves in a still."),
-        move.PAN_LEFT: performed(pan.format("left", "right"), right=-0.25),
-        move.PAN_RIGHT: performed(pan.format("right", "left"), right=0.25),
-        move.PEDESTAL_DOWN: approximated(slide, down=0.25),
-        move.PEDESTAL_UP: approximated(slide, down=-0.25),
-        move.STATIC_SHOT: performed("The window rests; alone it shows the whole picture."),
-        move.TILT_DOWN: performed(pan.format("down", "up"), down=0.25),
-        move.TILT_UP: performed(pan.format("up", "down"), down=-0.25),
-        move.TRACK_LEFT: approximated(slide, right=-0.25),
-        move.TRACK_RIGHT: approximated(slide, right=0.25),
-        move.WHIP_PAN_LEFT: whipped("half a window to the left", right=-0.5),
-        move.WHIP_PAN_RIGHT: whipped("half a window to the right", right=0.5),
-        move.WHIP_TILT_DOWN: whipped("half a window down", down=0.5),
-        move.WHIP_TILT_UP: whipped("half a window up", down=-0.5),
-        move.WHIP_ZOOM_IN: whipped("in, 1.6 times", zoom=1.6),
-        move.WHIP_ZOOM_OUT: whipped("out, 1.6 times", zoom=1 / 1.6),
-        move.ZOOM_IN: performed("The window shrinks evenly until the picture is 1.4 times as large.", zoom=1.4),
-        move.ZOOM_OUT: performed("The window grows evenly until the picture is 1.4 times smaller.", zoom=1 / 1.4),
-        move.SLOW_MOTION: approximated(
-            "Halves the way, and so the speed, of the other moves; nothing in a still moves by itself.", speed=0.5
+        CameraMove.FOLLOWING_SHOT: _unmet(how="It follows something that moves; nothing moves in a still."),
+        CameraMove.PAN_LEFT: _performed(how=_PAN.format("left", "right"), right=-0.25),
+        CameraMove.PAN_RIGHT: _performed(how=_PAN.format("right", "left"), right=0.25),
+        CameraMove.PEDESTAL_DOWN: _approximated(how=_SLIDE.format("down"), down=0.25),
+        CameraMove.PEDESTAL_UP: _approximated(how=_SLIDE.format("up"), down=-0.25),
+        CameraMove.STATIC_SHOT: _performed(how="The window rests; alone it shows the whole picture."),
+        CameraMove.TILT_DOWN: _performed(how=_PAN.format("down", "up"), down=0.25),
+        CameraMove.TILT_UP: _performed(how=_PAN.format("up", "down"), down=-0.25),
+        CameraMove.TRACK_LEFT: _approximated(how=_SLIDE.format("left"), right=-0.25),
+        CameraMove.TRACK_RIGHT: _approximated(how=_SLIDE.format("right"), right=0.25),
+        CameraMove.WHIP_PAN_LEFT: _performed(how=_WHIP.format("Half a window to the left"), right=-0.5, whip=True),
+        CameraMove.WHIP_PAN_RIGHT: _performed(how=_WHIP.format("Half a window to the right"), right=0.5, whip=True),
+        CameraMove.WHIP_TILT_DOWN: _performed(how=_WHIP.format("Half a window down"), down=0.5, whip=True),
+        CameraMove.WHIP_TILT_UP: _performed(how=_WHIP.format("Half a window up"), down=-0.5, whip=True),
+        CameraMove.WHIP_ZOOM_IN: _performed(how=_WHIP.format("In to 1.6 times"), zoom=1.6, whip=True),
+        CameraMove.WHIP_ZOOM_OUT: _performed(how=_WHIP.format("Out from 1.6 times"), zoom=1 / 1.6, whip=True),
+        CameraMove.ZOOM_IN: _performed(
+            how="The window shrinks evenly until the picture is 1.4 times as large.", zoom=1.4
         ),
-        move.TIME_LAPSE: approximated(
-            "Makes the way, and so the speed, of the other moves 1.5 times as long; no time passes in a still.",
+        CameraMove.ZOOM_OUT: _performed(how="The window, at first 1.4 times closer, grows evenly.", zoom=1 / 1.4),
+        CameraMove.SLOW_MOTION: _approximated(
+            how="The other moves go half their way, at half their speed; nothing in a still moves by itself.", speed=0.5
+        ),
+        CameraMove.TIME_LAPSE: _approximated(
+            how="The other moves go 1.5 times their way, at 1.5 times their speed; no time passes in a still.",
             speed=1.5,
         ),
-        move.CRANE_DOWN: approximated(
-            "The window sinks and comes a little nearer, from a view slightly above to a level one reversed;"
-            " no parallax.",
+        CameraMove.CRANE_DOWN: _approximated(
+            how="The window sinks and comes a little nearer, ending in a slight view from below; no parallax.",
             down=0.2,
             dolly=1.1,
             orbit_up_deg=-6,
         ),
-        move.CRANE_UP: approximated(
-            "The window rises and widens a little, ending in a slight view from above; no parallax.",
+        CameraMove.CRANE_UP: _approximated(
+            how="The window rises and widens a little, ending in a slight view from above; no parallax.",
             down=-0.2,
             dolly=1 / 1.1,
             orbit_up_deg=6,
         ),
-        move.HANDHELD: Motion(
-            support="performed",
-            how="A small sway and roll below 2 Hz through the whole shot, the same for the same seed.",
-            sway=True,
+        CameraMove.HANDHELD: _performed(
+            how="A small sway and roll below 2 Hz through the whole shot, the same for the same seed.", sway=True
         ),
     }
-
-
-MOTIONS: Final[Mapping[CameraMove, Motion]] = MappingProxyType(_table())
+)
 """Every camera word; capabilities, the renderer and the documentation follow this one table."""
 
 
@@ -192,16 +188,16 @@ class CameraPath:
     picture_px: tuple[int, int]
     video_px: tuple[int, int]
     easing: Easing
-    _legs: tuple[_Leg, ...] = field(repr=False)
-    _sway: Matrix | None = field(repr=False)
+    legs: tuple[_Leg, ...] = field(repr=False)
+    sway: Matrix | None = field(repr=False)
     """Rows of sines: axis (0 right, 1 down, 2 roll), amplitude, cycles in the film, phase. None: no sway."""
-    _origin: tuple[float, float] = (0.0, 0.0)
-    _scale: float = 1.0
+    origin: tuple[float, float] = (0.0, 0.0)
+    scale: float = 1.0
     """Picture pixels a pixel of the first frame."""
 
     def matrix(self, frame: float) -> Matrix:
         """The homography (3x3) from pixels of the video to pixels of the picture at `frame` (0..frames - 1, fractions too)."""
-        return self._place() @ self._relative(frame)
+        return self._place() @ self.relative(frame)
 
     def corners(self, frame: float) -> Matrix:
         """Where the corners of the frame lie in the picture: top left, top right, bottom right, bottom left (4x2)."""
@@ -217,15 +213,15 @@ class CameraPath:
         return float(np.hypot(moved[:, 0], moved[:, 1]).max())
 
     def _place(self) -> Matrix:
-        (x, y), scale = self._origin, self._scale
+        (x, y), scale = self.origin, self.scale
         return np.array([[scale, 0.0, x], [0.0, scale, y], [0.0, 0.0, 1.0]])
 
-    def _relative(self, frame: float) -> Matrix:
-        """From pixels of the frame to pixels of the first frame, both counted from their middles... and placed later."""
+    def relative(self, frame: float) -> Matrix:
+        """From pixels of the video to places on the picture, in pixels of the first frame from its middle."""
         width, height = self.video_px
         time = frame / max(self.frames - 1, 1)
         right = down = log_zoom = roll = orbit_right = orbit_up = 0.0
-        for leg in self._legs:
+        for leg in self.legs:
             done = _progress((time - leg.begin) / (leg.end - leg.begin), self.easing)
             right += leg.right * done
             down += leg.down * done
@@ -233,8 +229,8 @@ class CameraPath:
             roll += leg.roll * done
             orbit_right += leg.orbit_right * done
             orbit_up += leg.orbit_up * done
-        if self._sway is not None:
-            axis, size, cycles, phase = self._sway.T
+        if self.sway is not None:
+            axis, size, cycles, phase = self.sway.T
             swing = size * (np.sin(2 * np.pi * cycles * time + phase) - np.sin(phase)) * np.exp(-log_zoom)
             right += float(swing[axis == 0].sum())
             down += float(swing[axis == 1].sum())
@@ -279,7 +275,9 @@ def camera_path(
     return _fit(path)
 
 
-def _legs(turns: Sequence[Motion], *, duration_s: float, amount: float, aspect: float, easing: Easing) -> tuple[_Leg, ...]:
+def _legs(
+    turns: Sequence[Motion], *, duration_s: float, amount: float, aspect: float, easing: Easing
+) -> tuple[_Leg, ...]:
     legs: list[_Leg] = []
     part = 1 / max(len(turns), 1)
     log_size = heading = 0.0
@@ -324,9 +322,7 @@ def _sines(seed: int, *, duration_s: float, amount: float) -> Matrix:
 
 def _fit(path: CameraPath) -> CameraPath:
     """Place the film in the picture: as large as it goes, in the middle of what is left."""
-    from attrs import evolve
-
-    outline = np.concatenate([_corners(path._relative(frame), path.video_px) for frame in range(path.frames)])
+    outline = np.concatenate([_corners(path.relative(frame), path.video_px) for frame in range(path.frames)])
     (left, top), (right, bottom) = outline.min(axis=0), outline.max(axis=0)
     width, height = path.picture_px
     scale = min(width / (right - left), height / (bottom - top))

@@ -33,7 +33,9 @@ MAX_CHARS: Final = 16_384
 MAX_TOKENS: Final = 512
 """Tokens of a text that are averaged, the first ones: a few paragraphs."""
 
-_PREPROCESSING: Final = f"mean of the first {MAX_TOKENS} tokens of the first {MAX_CHARS} characters, unit length/1"
+_PREPROCESSING: Final = (
+    f"lower case, mean of the first {MAX_TOKENS} tokens of the first {MAX_CHARS} characters, unit length/2"
+)
 _UNKNOWN_TOKEN: Final = 0
 """`<unk>`: stands for a text without any token, whose mean would not be a number."""
 
@@ -53,7 +55,8 @@ class WordLlamaEmbedder(Embedder):
 
     It reads two files of the installed `wordllama` wheel and never runs that package, which would go to a model hub for a
     tokenizer that its wheel keeps in another folder. An empty text gets the vector of the unknown token; long texts are
-    cut after `MAX_CHARS` characters and `MAX_TOKENS` tokens. Capitals count: the tokens of "Dog" and "dog" differ.
+    cut after `MAX_CHARS` characters and `MAX_TOKENS` tokens. Text is put in lower case, because the tokens of "Dog" and
+    "dog" differ. It knows English; other scripts than Latin tell it nothing, and retrieval asks it nothing about them.
     Purpose makes no difference: questions and stored items are embedded alike.
 
     Licence: the wheel is MIT, and says that its weights are distilled from the token tables of Llama 2 and 3 models
@@ -130,7 +133,7 @@ def _text(number: int, item: Item) -> str:
     if item.text is None:
         raise UsageError(f"Item {number} has kind 'text' and no text.")
     # What cannot be written as UTF-8 (half of a surrogate pair) becomes "?".
-    return item.text[:MAX_CHARS].encode("utf-8", "replace").decode()
+    return item.text[:MAX_CHARS].lower().encode("utf-8", "replace").decode()
 
 
 def _load(folder: Path) -> _Model:

@@ -15,14 +15,14 @@ from typing import Final
 from attrs import asdict
 from filelock import FileLock
 
-from vrag.backends.local.word_index import TOKENIZER, WORDS_FORMAT
+from vrag.backends.local.word_index import WORDS_FORMAT, rebuild
 from vrag.errors import BackendError, FormatVersionError, SpaceMismatchError, UsageError, VRAGError
 from vrag.values.vectors import AllOf, AnyOf, Between, EmbeddingSpace, FieldKind, Filter, Is, IsIn, Not, check_filter
 
 __all__ = ["RowDatabase", "filter_sql", "is_storable"]
 
 MIGRATIONS: Final = (
-    f"""
+    """
     create table store(space text, words_format integer not null) strict;
     -- `generation` names the vector file, `slots` is how many of its rows count, `deaths` how many of those are dead
     create table state(generation integer not null, slots integer not null, deaths integer not null,
@@ -34,7 +34,6 @@ MIGRATIONS: Final = (
     create table field(name text not null, value any not null, entry integer not null,
       primary key(name, value, entry)) strict, without rowid;
     create index field_entry on field(entry);
-    create virtual table words using fts5(text, tokenize='{TOKENIZER}');
     """,
 )
 """Step n brings a file from schema n to n + 1. Steps are only ever added."""
@@ -167,8 +166,8 @@ class RowDatabase:
         mine = None if self._space is None else json.dumps(asdict(self._space), sort_keys=True)
         row = connection.execute("select space, words_format from store").fetchone()
         if row is None:
-            connection.execute("insert into store values(?, ?)", (mine, WORDS_FORMAT))
-            return
+            row = (mine, 0)
+            connection.execute("insert into store values(?, ?)", row)
         stored, words_format = row
         if words_format > WORDS_FORMAT:
             raise FormatVersionError(
@@ -179,8 +178,10 @@ class RowDatabase:
             shown = "no space (words only)" if stored is None else EmbeddingSpace(**json.loads(stored))
             raise SpaceMismatchError(
                 f"The vector store '{self._folder}' was made for {shown}, not for {self._space or 'words only'}.",
-                hint="configure the embedder that it was made with, or ingest again into a new knowledge base",
+                hint="vrag reindex --kb NAME, or configure the embedder that it was made with",
             )
+        if words_format < WORDS_FORMAT:
+            rebuild(connection)
 
 
 def filter_sql(condition: Filter | None, fields: Mapping[str, FieldKind]) -> tuple[str, list[str | float]]:

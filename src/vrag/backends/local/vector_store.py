@@ -15,9 +15,10 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from vrag.backends.local.index_pointer import is_replaced
 from vrag.backends.local.vector_rows import RowDatabase, filter_sql, is_storable
 from vrag.backends.local.vector_scan import CHUNK_ROWS, Snapshot, VectorFile, nearest
-from vrag.backends.local.word_index import indexed_text, ranked_keys
+from vrag.backends.local.word_index import add_words, ranked_keys
 from vrag.errors import SpaceMismatchError, UsageError
 from vrag.interfaces import VectorStore
 from vrag.media.files import sync_folder
@@ -104,6 +105,7 @@ class LocalVectorStore(VectorStore):
         rows = list({record.key: self._checked_row(record) for record in records}.values())
         vectors = [row.vector for row in rows if row.vector is not None]
         with self._rows.writing("upsert") as connection:
+            self._refuse_if_replaced()
             generation, slots = connection.execute("select generation, slots from state").fetchone()
             if vectors:
                 self._vector_file(generation).write(slots, np.stack(vectors))
@@ -132,8 +134,7 @@ class LocalVectorStore(VectorStore):
                 "insert or ignore into field values(?, ?, ?)",
                 ((name, value, number) for number, row in numbered for name, value in row.values),
             )
-            texts = ((number, indexed_text(row.record.text)) for number, row in numbered)
-            connection.executemany("insert into words(rowid, text) values(?, ?)", (pair for pair in texts if pair[1]))
+            add_words(connection, ((number, row.record.text) for number, row in numbered))
             connection.execute("update state set slots = slots + ?", (len(vectors),))
             receipt = Receipt(id=_count_write(connection), count=len(rows))
         self._compact()
@@ -142,6 +143,7 @@ class LocalVectorStore(VectorStore):
     @override
     def delete(self, keys: Sequence[str]) -> Receipt:
         with self._rows.writing("delete") as connection:
+            self._refuse_if_replaced()
             count = _remove(connection, keys)
             receipt = Receipt(id=_count_write(connection), count=count)
         self._compact()
@@ -210,6 +212,19 @@ class LocalVectorStore(VectorStore):
     def close(self) -> None:
         self._rows.close()
         self._snapshot = None
+
+    @contextmanager
+    def holding_writers(self) -> Iterator[None]:
+        """Let nobody write, in no process, for the length of the block; reading goes on."""
+        with self._rows.writing("hold"):
+            yield
+
+    def _refuse_if_replaced(self) -> None:
+        if is_replaced(self._folder):
+            raise UsageError(
+                f"Another index has taken the place of '{self._folder}'; nothing was written.",
+                hint="open the knowledge base again, with the embedder that it was reindexed for",
+            )
 
     def _pages(self, condition: str, values: Sequence[str | float]) -> Iterator[VectorRecord]:
         sql = f"select {_COLUMNS} from entry where key > ? and {condition} order by key limit {PAGE_ROWS}"  # noqa: S608  # values bound

@@ -1,23 +1,31 @@
-"""Words in, rows out: how text is cut into words, and how the words of a person become an FTS5 query.
+"""Words in, rows out: how text is cut into the words of an FTS5 index, and how the words of a person become its query.
 
-The rule that cuts text stands in `words_of` alone; `WORDS_FORMAT` counts its versions and is stored with every index.
+`indexed_words` and `match_expressions` cut text by one rule, that of `vrag.knowledge.words`; `WORDS_FORMAT` counts its
+versions and is stored with every index. FTS5 alone takes 「赤い靴を履く」 for one word, and its trigram tokenizer finds
+nothing shorter than three letters. Here text that is written without spaces goes in as pairs of letters that overlap
+(赤い い靴 …), and letter by letter into a column of its own: a word of two letters is a pair, a longer one a phrase of
+pairs, a shorter one a letter.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
-__all__ = ["STOP_WORDS", "WORDS_FORMAT", "indexed_text", "match_expressions", "ranked_keys", "words_of"]
+from vrag.knowledge.words import clusters, content_words, is_spaced, runs_of, stem
 
-WORDS_FORMAT: Final = 1
-"""Raised when `words_of` or the FTS5 tokenizer changes: an index of another format must be built anew."""
+__all__ = ["STOP_WORDS", "WORDS_FORMAT", "add_words", "indexed_words", "match_expressions", "ranked_keys", "rebuild"]
 
-TOKENIZER: Final = "porter unicode61"
-"""The FTS5 tokenizer behind `words_of`: English stems, accents taken off (sqlite.org/fts5.html, checked 2026-11-20)."""
+WORDS_FORMAT: Final = 2
+"""Raised when the rule that cuts text or the FTS5 tokenizer changes: an older index is built anew when it is opened."""
+
+_TOKENIZER: Final = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'"
+"""English stems; accents are taken off before, and marks belong to words (sqlite.org/fts5.html, checked 2026-11-20)."""
+
+_LETTER_WEIGHT: Final = 0.3
+"""A letter of a word says less than the word."""
 
 # fmt: off
 STOP_WORDS: Final = frozenset({
@@ -31,31 +39,77 @@ STOP_WORDS: Final = frozenset({
 MAX_QUERY_WORDS: Final = 64
 """Only so many different words of a query are looked up."""
 
-_WORD = re.compile(r"[^\W_]+")
 
-
-def words_of(text: str) -> list[str]:
-    """The words of `text`, in order: runs of letters and digits after NFKC and case folding."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def indexed_text(text: str) -> str:
-    """What is given to FTS5 for `text`: its words and nothing else, so that both sides are cut by the same rule."""
-    return " ".join(words_of(text))
+def indexed_words(text: str) -> tuple[str, str]:
+    """What is given to FTS5 for `text`: words and pairs of letters, and single letters; both empty without words."""
+    words: list[str] = []
+    letters: list[str] = []
+    for run in runs_of(text):
+        if is_spaced(run):
+            words += run.split("'")
+        else:
+            cut = clusters(run)
+            words += map("".join, pairwise(cut))
+            letters += cut
+    return " ".join(words), " ".join(letters)
 
 
 def match_expressions(query: str) -> tuple[str, ...]:
-    """FTS5 expressions for the plain text of a person, strictest first: all words, then any word.
+    """FTS5 expressions for the plain text of a person, strictest first.
 
-    Every word is quoted, so none is an operator. Stop words are left out unless there are no others. Text without words
-    gives no expression.
+    All words, then (where no spaces divide them) the stems of all words, then any word, stem or pair of letters. Every
+    word is quoted, so none is an operator. Stop words are left out unless there are no others. Text without words gives
+    no expression.
     """
-    words = list(dict.fromkeys(words_of(query)))
-    # A word of letters and digits only needs no escaping inside the quotes.
-    quoted = [f'"{word}"' for word in ([w for w in words if w not in STOP_WORDS] or words)[:MAX_QUERY_WORDS]]
-    if len(quoted) < 2:
-        return tuple(quoted)
-    return " AND ".join(quoted), " OR ".join(quoted)
+    runs = list(dict.fromkeys(runs_of(query)))
+    spaced = list(dict.fromkeys(word for run in runs if is_spaced(run) for word in run.split("'") if word))
+    spaced = [word for word in spaced if word not in STOP_WORDS] or (spaced if all(map(is_spaced, runs)) else [])
+    unspaced = [run for run in runs if not is_spaced(run)]
+    stems = list(dict.fromkeys(stem(word) for word in content_words(query) if not is_spaced(word))) if unspaced else []
+    words = [_quoted(word) for word in spaced]
+    pairs = ["".join(pair) for run in unspaced for pair in pairwise(clusters(run))]
+    expressions = (
+        _joined([*words, *map(_phrase, unspaced)], " AND "),
+        _joined([*words, *map(_phrase, stems)], " AND "),
+        _joined([*words, *map(_phrase, stems), *map(_quoted, pairs)], " OR "),
+    )
+    return tuple(dict.fromkeys(one for one in expressions if one))
+
+
+def _joined(terms: Sequence[str], operator: str) -> str:
+    return operator.join(list(dict.fromkeys(terms))[:MAX_QUERY_WORDS])
+
+
+def _quoted(words: str) -> str:
+    # Folded text has letters, digits and marks only: nothing to escape inside the quotes.
+    return f'text : "{words}"'
+
+
+def _phrase(run: str) -> str:
+    """The letters of `run` beside each other."""
+    cut = clusters(run)[:MAX_QUERY_WORDS]
+    return f'letters : "{cut[0]}"' if len(cut) == 1 else _quoted(" ".join(map("".join, pairwise(cut))))
+
+
+def rebuild(connection: sqlite3.Connection) -> None:
+    """Make the index of words, or make it anew after another `WORDS_FORMAT`, from the texts of the rows."""
+    connection.execute("begin immediate")
+    try:
+        connection.execute("drop table if exists words")
+        connection.execute(f'create virtual table words using fts5(text, letters, tokenize="{_TOKENIZER}")')
+        add_words(connection, connection.execute("select id, text from entry"))
+        connection.execute("update store set words_format = ?", (WORDS_FORMAT,))
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+def add_words(connection: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> None:
+    """Index the texts of new rows, given with the ids of the rows."""
+    rows = ((number, *indexed_words(text)) for number, text in texts)
+    connection.executemany("insert into words(rowid, text, letters) values(?, ?, ?)", (r for r in rows if r[1] or r[2]))
 
 
 def ranked_keys(
@@ -68,7 +122,7 @@ def ranked_keys(
     """
     statement = (
         "select entry.key from words join entry on entry.id = words.rowid"  # noqa: S608  # constants only, values bound
-        f" where words match ? and {condition} order by bm25(words), entry.key limit ?"
+        f" where words match ? and {condition} order by bm25(words, 1.0, {_LETTER_WEIGHT}), entry.key limit ?"
     )
     found: dict[str, None] = {}
     for expression in match_expressions(query):
