@@ -254,7 +254,7 @@ def test_another_space_is_refused_with_the_remedy(tmp_path):
     for other in (evolve(SPACE, revision="2"), None):
         with pytest.raises(SpaceMismatchError, match="made for test@1") as caught:
             LocalVectorStore(tmp_path, other)
-        assert "vrag reindex" in caught.value.hint
+        assert "vrag kb reindex" in caught.value.hint
 
 
 def test_a_newer_format_is_refused(tmp_path):

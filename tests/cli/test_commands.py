@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vrag
-from vrag.cli import main
+from vrag.cli import bases, main
 from vrag.cli.app import EXIT_CODES, app
 from vrag.cli.demo import demo_photos
 from vrag.cli.videos import free_path, slug
@@ -216,8 +216,8 @@ def test_every_command_that_a_hint_names_exists() -> None:
 
 
 def test_every_command_helps_with_examples_and_takes_json(run: Run) -> None:
-    groups = {"config"}
-    for name in (*app.commands, "config show"):
+    groups = {"config", "kb"}
+    for name in (*app.commands, "config show", *(f"kb {name}" for name in bases.kb.commands)):
         code, out, _ = run(*name.split(), "--help")
         assert code == 0
         if name not in groups:

@@ -479,8 +479,11 @@ def browser():
 
 
 @contextmanager
-def opened(browser, kb, *, quiet=True, **options):
-    """The page, as a person has it in front of them after the link; it may complain about nothing."""
+def opened(browser, kb, *, quiet=True, decide=None, **options):
+    """The page, as a person has it in front of them after the link; it may complain about nothing.
+
+    `decide` takes the requests that decide; set before the page is loaded, so that none slips through.
+    """
     options.setdefault("viewport", {"width": 1280, "height": 900})
     with serving(kb) as server:
         context = browser.new_context(**options)
@@ -489,6 +492,8 @@ def opened(browser, kb, *, quiet=True, **options):
         complaints = []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        if decide is not None:
+            page.route("**/api/review", decide)
         page.goto(server.url)
         page.wait_for_url(f"http://127.0.0.1:{server.server_port}/")
         page.locator("article").first.wait_for()
@@ -632,9 +637,8 @@ def test_a_decision_of_somebody_else_is_shown_instead(browser, kb):
 
 
 def test_a_slow_answer_leaves_the_person_where_they_are(browser, kb):
-    with opened(browser, kb) as page:
-        held = []
-        page.route("**/api/review", lambda route: held.append(route))  # noqa: PLW0108  # playwright takes functions alone
+    held = []
+    with opened(browser, kb, decide=lambda route: held.append(route)) as page:  # noqa: PLW0108  # functions alone
         page.keyboard.press("a")
         page.locator("[aria-busy]").wait_for()
         assert page.locator(".badge").first.text_content().endswith("proposed"), "not before it is written"
@@ -648,8 +652,7 @@ def test_a_slow_answer_leaves_the_person_where_they_are(browser, kb):
 
 
 def test_a_server_that_is_gone_is_said(browser, kb):
-    with opened(browser, kb, quiet=False) as page:
-        page.route("**/api/review", lambda route: route.abort())
+    with opened(browser, kb, quiet=False, decide=lambda route: route.abort()) as page:
         page.keyboard.press("a")
         page.locator("#problem", has_text="The server does not answer").wait_for()
         assert page.locator(".badge").first.text_content().endswith("proposed"), "nothing is shown that was not taken"

@@ -138,7 +138,7 @@ def test_another_space_or_name_or_format_is_refused_with_the_remedy(tmp_path, jp
     kb.export_to(tmp_path / "export")
     with pytest.raises(SpaceMismatchError, match="fake-words") as caught:
         fake_kb().import_from(tmp_path / "export")
-    assert "vrag reindex --kb brand" in caught.value.hint
+    assert "vrag kb reindex --kb brand" in caught.value.hint
     with pytest.raises(UsageError, match="'brand', not of 'other'"):
         fake_kb("other", embedder=FakeEmbedder()).import_from(tmp_path / "export")
     header = json.loads((tmp_path / "export" / HEADER).read_text())

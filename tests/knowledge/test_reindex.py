@@ -70,10 +70,10 @@ def test_a_mismatch_is_refused_with_the_remedy_and_the_remedy_works(tmp_path, jp
     before = rows(tmp_path / "index", OLD)
     with pytest.raises(SpaceMismatchError, match=r"old-words.*new-words") as caught:
         base(NEW)
-    assert "vrag reindex" in str(caught.value.hint)
+    assert "vrag kb reindex" in str(caught.value.hint)
     with pytest.raises(SpaceMismatchError) as caught:
         KnowledgeBase("brand", store=old._store, storage=old._storage, embedder=FakeEmbedder(space=NEW))
-    assert caught.value.hint.startswith("vrag reindex --kb brand")
+    assert caught.value.hint.startswith("vrag kb reindex --kb brand")
 
     seen = []
     report = run(tmp_path, FakeEmbedder(space=NEW), progress=lambda done, total, name: seen.append((done, total, name)))
@@ -287,7 +287,7 @@ def test_the_configured_knowledge_base_is_reindexed_and_opened(tmp_path, jpeg):
     default = assembly("[knowledge_bases.brand]")
     with pytest.raises(SpaceMismatchError, match="words only") as caught:
         default.knowledge_base("brand")
-    assert "vrag reindex" in str(caught.value.hint)
+    assert "vrag kb reindex" in str(caught.value.hint)
     report = default.reindex("brand")
     assert (report.switched, report.pictures) == (True, 3)
     again = default.knowledge_base("brand")

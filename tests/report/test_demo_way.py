@@ -109,7 +109,7 @@ def test_its_workspace_knows_where_the_picture_went_and_revoking_blocks_it(
     assert (code, [use["video_sha256"] for use in used["uses"]]) == (0, [said["sha256"]])
     code, revoked = _vrag(tmp_path, "revoke", asset, "--by", "me", "--reason", "the licence ended")
     assert code == 0
-    assert len(revoked["videos"]) == 1
+    assert len(revoked["revoked"][0]["videos"]) == 1
     code, refused = _vrag(
         tmp_path, "generate", "--kb", "demo", "--object", "snowy mountain lake", "--picture", asset, "-o", "x.mp4"
     )

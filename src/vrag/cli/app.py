@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from vrag import __version__
-from vrag.cli import demo, jobs, knowledge, settings, videos
+from vrag.cli import bases, demo, jobs, knowledge, settings, videos
 from vrag.cli.output import Output
 from vrag.errors import (
     ContentRejectedError,
@@ -65,6 +65,7 @@ for _command in (
     knowledge.ingest,
     knowledge.review,
     knowledge.search,
+    bases.kb,
     videos.generate,
     videos.verify,
     videos.key,

@@ -101,23 +101,32 @@ def _show_uses(session: Session, uses: tuple[Use, ...]) -> None:
 
 @click.command()
 @click.argument("asset")
+@click.option(
+    "--everywhere", is_flag=True, help="ASSET is the SHA-256 of a picture: revoke it in every knowledge base."
+)
 @click.option("--by", required=True, metavar="NAME", help="Who decides.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @session_options
-def revoke(session: Session, *, asset: str, by: str, reason: str) -> int:
+def revoke(session: Session, *, asset: str, everywhere: bool, by: str, reason: str) -> int:
     """Take a picture out of use for ever, and list the videos that were made from it.
 
     \b
-    Example:
+    Examples:
       vrag revoke brand/9f86d0… --by "$USER" --reason "the licence ended"
+      vrag revoke 9f86d0… --everywhere --by "$USER" --reason "court order"
     """  # noqa: D301  # \b is click's mark for "do not wrap"
-    with session.pipeline() as pipeline:
-        done = pipeline.revoke(asset, by=by, reason=reason)
     output = session.output
-    output.say(f"revoked: {asset}")
-    output.say(f"videos made from it: {len(done.videos)}; unfinished ones now blocked: {len(done.blocked)}")
-    _show_uses(session, (*done.videos, *done.blocked))
-    output.document(to_json(done))
+    with session.pipeline() as pipeline:
+        if everywhere:
+            names = session.assembly.knowledge_base_names()
+            revoked = pipeline.revoke_everywhere(asset, by=by, reason=reason, knowledge_bases=names)
+        else:
+            revoked = (pipeline.revoke(asset, by=by, reason=reason),)
+    for done in revoked:
+        output.say(f"revoked: {done.review.asset_id}")
+        output.say(f"videos made from it: {len(done.videos)}; unfinished ones now blocked: {len(done.blocked)}")
+        _show_uses(session, (*done.videos, *done.blocked))
+    output.document({"revoked": to_json(revoked)})
     return 0
 
 

@@ -137,7 +137,7 @@ class _Tar:
         if found.name != name or found.type not in _PLAIN or found.size < 0:
             raise UsageError(
                 f"The export '{self._shown}' has {found.name[:100]!a} where the plain file '{name}' belongs: "
-                "vrag did not write it.",
+                "this library did not write it.",
                 hint="unpack a tar that was packed again, and import the folder",
             )
         start = self._next

@@ -88,7 +88,7 @@ class KnowledgeBase:
             raise SpaceMismatchError(
                 f"The index of '{name}' holds vectors of {store.space or 'no space (words only)'}, "
                 f"and its embedder makes {space or 'none'}; they cannot be compared.",
-                hint=f"vrag reindex --kb {name}, or use the embedder that the index was made with",
+                hint=f"vrag kb reindex --kb {name}, or use the embedder that the index was made with",
             )
         self._store = store
         self._storage = storage

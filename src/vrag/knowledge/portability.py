@@ -246,7 +246,7 @@ def _header(archive: Archive, name: str, space: EmbeddingSpace | None) -> JSON:
         raise SpaceMismatchError(
             f"The export holds vectors of {theirs or 'no space (words only)'}, and the index of '{name}' those of "
             f"{space or 'no space (words only)'}.",
-            hint=f"import it with the embedder of the export, then: vrag reindex --kb {name}",
+            hint=f"import it with the embedder of the export, then: vrag kb reindex --kb {name}",
         )
     return header
 

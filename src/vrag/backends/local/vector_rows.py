@@ -178,7 +178,7 @@ class RowDatabase:
             shown = "no space (words only)" if stored is None else EmbeddingSpace(**json.loads(stored))
             raise SpaceMismatchError(
                 f"The vector store '{self._folder}' was made for {shown}, not for {self._space or 'words only'}.",
-                hint="vrag reindex --kb NAME, or configure the embedder that it was made with",
+                hint="vrag kb reindex --kb NAME, or configure the embedder that it was made with",
             )
         if words_format < WORDS_FORMAT:
             rebuild(connection)
