@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from vrag import __version__
-from vrag.cli import bases, demo, jobs, knowledge, settings, videos
+from vrag.cli import bases, demo, jobs, knowledge, models, settings, videos
 from vrag.cli.output import Output
 from vrag.errors import (
     ContentRejectedError,
@@ -73,6 +73,7 @@ for _command in (
     jobs.resume,
     jobs.where_used,
     jobs.revoke,
+    models.models,
     settings.config,
     settings.version,
 ):
