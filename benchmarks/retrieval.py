@@ -39,7 +39,7 @@ from vrag.backends.local.text_embedder import WordLlamaEmbedder
 from vrag.backends.local.vector_store import LocalVectorStore
 from vrag.knowledge.calibration import FEWEST_PICTURES, MODELS, Thresholds, bank, calibrate
 from vrag.knowledge.retrieval import RetrievalSettings
-from vrag.knowledge.words import content_words, stem, subject, words_of
+from vrag.knowledge.words import content_words, matched_words, stem, subject, words_of
 from vrag.values.vectors import Item, VectorQuery, VectorRecord
 
 HERE = Path(__file__).parent
@@ -301,6 +301,7 @@ class Library:
     """Captions in a store of their own."""
 
     def __init__(self, captions: list[str], words: Words, background: list[str], folder: Path) -> None:
+        self.captions = captions
         self.words, self.vectors = words, words.texts(captions)
         self.store = LocalVectorStore(folder, words.embedder.space)
         rows = enumerate(zip(captions, self.vectors, strict=True))
@@ -323,8 +324,10 @@ class Library:
         fused = dict.fromkeys([*dense, *by_words], 0.0)
         for rank, key in enumerate(dense, start=1):
             fused[key] += DENSE_WEIGHT / (RRF_K + rank)
+        asked = content_words(text)
         for key, rank in by_words.items():
-            fused[key] += 1 / (RRF_K + rank)
+            had = matched_words(asked, self.captions[key])
+            fused[key] += (len(set(had)) / len(set(asked)) if asked else 1.0) / (RRF_K + rank)
         rankings = {
             "words": sorted(by_words, key=lambda key: by_words[key]),
             "vectors": dense,

@@ -77,7 +77,7 @@ def search(
         for found in known.values():
             found.shortfall = shortfall_of(found, asked, thresholds) if settings.refuse else None
             found.resting = resting(found.asset.id, chosen, now)
-        return fused(list(known.values()), settings), full
+        return fused(list(known.values()), settings, asked.words), full
 
     def usable(order: list[Found]) -> list[Found]:
         offered: list[Found] = []
@@ -211,8 +211,12 @@ def _look_up(
     return by_meaning >= pool or by_words >= pool
 
 
-def fused(found: list[Found], settings: RetrievalSettings) -> list[Found]:
-    """Best first. Pictures with the same words and the same meaning are equal, and then the larger one is better."""
+def fused(found: list[Found], settings: RetrievalSettings, asked: list[str]) -> list[Found]:
+    """Best first. Pictures with the same words and the same meaning are equal, and then the larger one is better.
+
+    A rank by words counts as much as the share of the query's words that the picture has: of a long query, a picture
+    that happens to have one word is found by words too, and tells nothing.
+    """
     # Cosines are compared to 1e-4: beyond that a store promises nothing.
     cosines = sorted({round(one.cosine, 4) for one in found if one.cosine is not None}, reverse=True)
     counts = [sum(one.cosine is not None and round(one.cosine, 4) > cosine for one in found) for cosine in cosines]
@@ -225,7 +229,8 @@ def fused(found: list[Found], settings: RetrievalSettings) -> list[Found]:
     for one in found:
         one.dense_rank = None if one.cosine is None else dense_ranks[round(one.cosine, 4)]
         dense = 0.0 if one.dense_rank is None else settings.dense_weight / (settings.rrf_k + one.dense_rank)
-        words = 0.0 if one.word_rank is None else 1 / (settings.rrf_k + word_ranks[_same_words(one.asset)])
+        share = len(set(one.matched)) / len(set(asked)) if asked else 1.0
+        words = 0.0 if one.word_rank is None else share / (settings.rrf_k + word_ranks[_same_words(one.asset)])
         one.score = dense + words
     return sorted(found, key=_best_first)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from vrag.values.assets import Asset
+from vrag.knowledge.captions import file_name_caption
+from vrag.values.assets import Asset, CaptionSource
 from vrag.values.canonical import canonical_json, from_json
 from vrag.values.vectors import VectorRecord
 
@@ -51,10 +52,18 @@ def record_of(
     return VectorRecord(
         key=asset.id,
         vector=vector,
-        text="" if asset.caption is None else "\n".join((asset.caption, *asset.tags)),
+        text=_text(asset),
         fields={name: value for name, value in fields.items() if value is not None},
         payload=canonical_json(asset).decode(),
     )
+
+
+def _text(asset: Asset) -> str:
+    """What it is found by: caption, tags and the words of its file name; nothing without a caption."""
+    if asset.caption is None:
+        return ""
+    named = None if asset.caption_source is CaptionSource.FILE_NAME else file_name_caption(asset.file_name)
+    return "\n".join((asset.caption, *asset.tags, *([named] if named else [])))
 
 
 def asset_of(record: VectorRecord) -> Asset:

@@ -270,7 +270,7 @@ class AsyncInvokeGenerator(VideoGenerator):
             try:
                 return decode_summary(self._bedrock.get_async_invoke(invocationArn=arn))
             except ClientError as error:
-                if error.response["Error"]["Code"] in _UNKNOWN:
+                if error.response.get("Error", {}).get("Code") in _UNKNOWN:
                     return None
                 raise
 
@@ -327,7 +327,7 @@ class AsyncInvokeGenerator(VideoGenerator):
             try:
                 answer = self._s3.get_object(Bucket=summary.bucket, Key=summary.prefix + name, **part)
             except ClientError as error:
-                if error.response["Error"]["Code"] in {"InvalidRange", "416"}:
+                if error.response.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
                     return io.BytesIO()  # from its very end
                 raise
         return io.BufferedReader(_Download(answer["Body"]), 1 << 16)
