@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from vrag.generation.plan import Picked, plan_video
 from vrag.generation.runner import Runner
 from vrag.interfaces import Inpainter, Signer, Storage, VideoGenerator
 from vrag.knowledge.knowledge_base import KnowledgeBase
+from vrag.knowledge.selection import Selection
 from vrag.media.image import conform
 from vrag.provenance.record import VideoFacts, video_statement
 from vrag.provenance.signing import sign_envelope
@@ -39,7 +41,7 @@ from vrag.values.canonical import to_json
 from vrag.values.jobs import Event, StepState
 from vrag.values.policy import Policy
 from vrag.values.requests import VideoCapabilities
-from vrag.values.vectors import Candidate
+from vrag.values.vectors import Candidate, Refusal
 from vrag.workspace import Workspace
 from vrag.workspace.journal import ENDED, Step
 
@@ -52,7 +54,7 @@ class VRAGPipeline:
     """Video from your own approved pictures, with a record of each.
 
     It is given objects: knowledge bases (a mapping, or a factory by name), video generators by name, a storage for
-    media, a signer for records. `local` and `from_config` make them. Safe to use from many threads; `close` it, or
+    media, a signer for records, and somebody to `ask` where no picture suits. `local` and `from_config` make them. Safe to use from many threads; `close` it, or
     use it in a `with` block.
     """
 
@@ -66,12 +68,14 @@ class VRAGPipeline:
         signer: Signer,
         inpainter: Inpainter | None = None,
         policy: Policy | None = None,
+        ask: Callable[[Brief, Refusal], str | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.workspace = workspace
         self.generators = dict(generators)
         self.inpainter = inpainter
         self.policy = policy or Policy()
+        self._ask = ask
         self._knowledge_bases = knowledge_bases
         self._opened: dict[str, KnowledgeBase] = {}
         self._storage = storage
@@ -136,20 +140,30 @@ class VRAGPipeline:
         """
         videos: list[PlannedVideo] = []
         failures: list[PlanFailure] = []
+        used: set[str] = set()
         for index, brief in enumerate([briefs] if isinstance(briefs, Brief) else briefs):
             try:
-                videos.append(self._plan_one(brief))
+                videos.append(self._plan_one(brief, used))
             except VRAGError as error:
                 failures.append(PlanFailure(index=index, brief=brief, error=error.to_json()))
         return Plan(videos=tuple(videos), failures=tuple(failures))
 
-    def _plan_one(self, brief: Brief) -> PlannedVideo:
+    def _plan_one(self, brief: Brief, used: set[str]) -> PlannedVideo:
+        """Plan one brief; `used` holds the pictures of the batch so far, and gets this one's."""
         name = brief.model or (next(iter(self.generators)) if len(self.generators) == 1 else None)
         if name not in self.generators or name is None:
             raise UsageError(
                 f"Name a generator, not {name!r}; there are: {', '.join(sorted(self.generators)) or 'none'}."
             )
-        return plan_video(brief, name=name, generator=self.generators[name], scope=self._scope(brief), pick=self._pick)
+        planned = plan_video(
+            brief,
+            name=name,
+            generator=self.generators[name],
+            scope=self._scope(brief),
+            pick=lambda brief, able: self._pick(brief, able, used if self.policy.reuse == "once a batch" else set()),
+        )
+        used.update(source.asset_id for source in planned.sources)
+        return planned
 
     def _scope(self, brief: Brief) -> str:
         # The same picture in two knowledge bases is two purchases: a record of one names no asset of the other.
@@ -159,7 +173,7 @@ class VRAGPipeline:
         named = brief.knowledge_base or ("" if callable(given) or len(given) != 1 else next(iter(given)))
         return f"{self.workspace.scope}/{named}"
 
-    def _pick(self, brief: Brief, capabilities: VideoCapabilities) -> Picked:
+    def _pick(self, brief: Brief, capabilities: VideoCapabilities, used: set[str]) -> Picked | None:
         if "start_frame" not in capabilities.roles:
             raise UnsupportedRequestError("This generator takes no picture.", hint="Brief(text_only=True)")
         knowledge_base = self.knowledge_base(brief.knowledge_base)
@@ -169,15 +183,18 @@ class VRAGPipeline:
             settings: Mapping[str, str | float] = {}
         else:
             query = brief.object_prompt or brief.action_prompt or brief.template or ""
-            found = knowledge_base.search(query, filter=brief.filter)
-            if found.refusal is not None:
-                raise NoSuitableImageError(
-                    f"No suitable picture for '{query[:200]}' in '{knowledge_base.name}': "
-                    + " ".join(found.refusal.reasons),
-                    refusal=found.refusal,
-                    hint=f'vrag search "{query[:200]}" --kb {knowledge_base.name} --explain',
-                )
-            asset = found.hits[0].asset
+            resting = timedelta(seconds=self.policy.cool_down_s)
+            found = knowledge_base.search(
+                query,
+                filter=brief.filter,
+                selection=Selection(exclude=used, cool_down=resting, last_used=self.workspace.journal.last_used),
+            )
+            named = (
+                None if found.refusal is None else self._without_hit(brief, found.refusal, knowledge_base, capabilities)
+            )
+            if found.refusal is not None and named is None:
+                return None
+            asset = found.hits[0].asset if named is None else knowledge_base.asset(named)
             settings = found.settings
             candidates = tuple(
                 evolve(candidate, chosen=candidate.asset_id == asset.id) for candidate in found.candidates
@@ -213,6 +230,26 @@ class VRAGPipeline:
             ),
             candidates=candidates,
             settings=settings,
+        )
+
+    def _without_hit(
+        self, brief: Brief, refusal: Refusal, knowledge_base: KnowledgeBase, capabilities: VideoCapabilities
+    ) -> str | None:
+        """What the policy does where no picture suits: an asset that a person named, or None for no picture.
+
+        Raises:
+            NoSuitableImageError: Refuse it is.
+        """
+        if self.policy.no_picture == "ask" and self._ask is not None:
+            named = self._ask(brief, refusal)
+            if named is not None:
+                return named
+        elif self.policy.no_picture == "text only" and "start_frame" not in capabilities.required_roles:
+            return None
+        raise NoSuitableImageError(
+            f"No suitable picture for '{refusal.query[:200]}' in '{knowledge_base.name}': " + " ".join(refusal.reasons),
+            refusal=refusal,
+            hint=f'vrag search "{refusal.query[:200]}" --kb {knowledge_base.name} --explain',
         )
 
     # -- buy
@@ -301,7 +338,7 @@ class VRAGPipeline:
             UnsupportedRequestError: The generator refuses the request.
             JobError: The job did not end well.
         """
-        planned = self._plan_one(brief)
+        planned = self._plan_one(brief, set())
         self.workspace.journal.plan(planned)
         return self._drive(planned.step_id, notify=notify, timeout_s=timeout_s)
 
@@ -311,12 +348,13 @@ class VRAGPipeline:
         failed: list[BatchFailure] = []
         undecided: list[BatchFailure] = []
         tickets: dict[int, Ticket] = {}
+        used: set[str] = set()
         for index, brief in enumerate(rows):
-            plan = self.plan(brief)
-            if plan.failures:
-                failed.append(BatchFailure(index=index, brief=brief, error=plan.failures[0].error))
-            else:
+            try:
+                plan = Plan(videos=(self._plan_one(brief, used),))
                 tickets[index] = self.submit(plan, approved=plan.digest)[0]
+            except VRAGError as error:
+                failed.append(BatchFailure(index=index, brief=brief, error=error.to_json()))
         done: dict[int, FinishedVideo] = {}
         for index, ticket in tickets.items():
             try:

@@ -55,7 +55,7 @@ WORDS = [
 ]
 
 CHILD = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from vrag.backends.local.storage import FolderStorage
 from vrag.backends.local.vector_store import LocalVectorStore
@@ -66,7 +66,9 @@ kb = KnowledgeBase("brand", store=LocalVectorStore(folder / "index", None), stor
                    clock=FakeClock())
 told = []
 report = kb.ingest(sys.argv[2], approve_by="ann", progress=lambda done, total, name: told.append(name))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform != "darwin" else 1 / 1024)
+# Not `ru_maxrss`: it begins with the size of the process that forked this one.
+status = Path("/proc/self/status")
+peak = int(status.read_text().partition("VmHWM:")[2].split()[0]) if status.exists() else 0
 found = {word: [hit.asset.file_name for hit in kb.search(word).hits] for word in json.loads(sys.argv[3])}
 print(json.dumps({"report": report.to_json(), "told": told, "peak_kib": peak, "found": found}))
 """

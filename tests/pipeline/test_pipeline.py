@@ -69,7 +69,7 @@ def knowledge_base(name, clock):
 def make(tmp_path):
     made = []
 
-    def build(*, folder="studio", policy=None, **generator):
+    def build(*, folder="studio", policy=None, ask=None, **generator):
         clock = FakeClock()
         bases = {name: knowledge_base(name, clock) for name in ("brand", "other")}
         bases["brand"].ingest(
@@ -84,6 +84,7 @@ def make(tmp_path):
             storage=FakeStorage(),
             signer=FakeSigner(),
             policy=policy,
+            ask=ask,
             clock=clock,
         )
         made.append(pipeline)
@@ -311,3 +312,40 @@ def test_refusals_of_the_generator_come_before_anything_is_stored(make):
     with pytest.raises(UsageError, match="brand, other"):
         pipeline.generate(Brief(object_prompt="dog"))
     assert pipeline.workspace.journal.steps() == []
+
+
+def test_a_batch_may_use_each_picture_once(make):
+    again = evolve(SHOES, seed=5)
+    assert len(make().run([SHOES, again]).done) == 2
+    careful = make(folder="b", policy=Policy(reuse="once a batch"))
+    result = careful.run([SHOES, again])
+    assert (list(result.done), [row.index for row in result.failed]) == ([0], [1])
+    assert careful.generate(again)
+
+
+def test_a_picture_rests_after_its_use(make):
+    pipeline = make(policy=Policy(cool_down_s=3600))
+    pipeline.generate(SHOES)
+    with pytest.raises(NoSuitableImageError):
+        pipeline.generate(evolve(SHOES, seed=5))
+    pipeline.workspace.clock.advance(3601)
+    assert pipeline.generate(evolve(SHOES, seed=5))
+
+
+def test_the_policy_says_what_follows_where_no_picture_suits(make):
+    nothing = evolve(SHOES, object_prompt="submarine")
+    assert make(policy=Policy(no_picture="text only")).generate(nothing).sources == ()
+
+    asked = []
+
+    def first_candidate(brief, refusal):
+        asked.append((brief.object_prompt, refusal.query))
+        return refusal.candidates[0].asset.id if refusal.candidates else None
+
+    person = make(folder="b", policy=Policy(no_picture="ask"), ask=first_candidate)
+    video = person.generate(nothing)
+    assert asked == [("submarine", "submarine")]
+    assert len(video.sources) == 1
+    nobody = make(folder="c", policy=Policy(no_picture="ask"))
+    with pytest.raises(NoSuitableImageError):
+        nobody.generate(nothing)

@@ -33,7 +33,7 @@ def plan_video(
     name: str,
     generator: VideoGenerator,
     scope: str,
-    pick: Callable[[Brief, VideoCapabilities], Picked],
+    pick: Callable[[Brief, VideoCapabilities], Picked | None],
 ) -> PlannedVideo:
     """Resolve one brief against one generator.
 
@@ -42,7 +42,8 @@ def plan_video(
         name: The generator's name in the pipeline.
         generator: Asked for its capabilities, its problems with the request, and its price; nothing is sent to it.
         scope: The secret id of the workspace, part of the purchase id.
-        pick: Finds, checks and conforms the picture; raises `NoSuitableImageError` or `GateError`.
+        pick: Finds, checks and conforms the picture, or answers None for a video without one; raises
+            `NoSuitableImageError` or `GateError`.
 
     Raises:
         PromptError: The template cannot be rendered.

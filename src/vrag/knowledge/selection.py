@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -22,11 +22,15 @@ Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 """Puts hits in a better order; it is given the query, and may leave some out."""
 
 
+def _frozen(ids: Iterable[str]) -> frozenset[str]:
+    return frozenset(ids)
+
+
 @frozen(kw_only=True)
 class Selection:
     """How hits are chosen among the pictures that suit; nothing of it makes a picture suit that does not."""
 
-    exclude: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    exclude: frozenset[str] = field(default=frozenset(), converter=_frozen)
     """Asset ids that are not offered, such as those that this batch has used."""
     cool_down: timedelta = timedelta(0)
     """For so long after its last use a picture rests; needs `last_used`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen, validators
 
 __all__ = ["Policy"]
 
@@ -16,5 +16,12 @@ class Policy:
     text: Literal["keyed", "text"] = "keyed"
     """Prompts, captions and names in records: `keyed` keeps digests there and the words in a deletable table; `text`
     puts the words into the record, where they stay for ever."""
+    no_picture: Literal["refuse", "ask", "text only"] = "refuse"
+    """What follows where no picture suits: `refuse` raises, `ask` asks whoever the pipeline was given, `text only` makes the
+    video without a picture, on a model that can."""
+    reuse: Literal["allow", "once a batch"] = "allow"
+    """Whether rows of one plan or batch may be made from the same picture."""
+    cool_down_s: float = field(default=0.0, validator=validators.ge(0))
+    """For so long after a picture was last used in a video it is not offered again. The same brief then finds another one."""
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """Whether a model whose price is not known may be used within a budget; unknown is never zero."""

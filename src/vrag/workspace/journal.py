@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TypeVar
 
 from attrs import evolve, frozen
@@ -121,6 +122,16 @@ class Journal:
                 (asset_id,),
             ).fetchall()
         return [_step(row) for row in rows]
+
+    def last_used(self, asset_id: str) -> datetime | None:
+        """When a step with this picture was last submitted; None for never."""
+        with self._database.read() as connection:
+            (moment,) = connection.execute(
+                "select max(submitted_at) from step join step_source on step_source.step_id = step.id"
+                " where step_source.asset_id = ?",
+                (asset_id,),
+            ).fetchone()
+        return None if moment is None else datetime.fromisoformat(moment)
 
     def claim(self, step_id: str) -> AbstractContextManager[object]:
         """Only one thread of one process works on a step; the claim ends with the process, however it ends."""
