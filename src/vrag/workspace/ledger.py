@@ -277,7 +277,7 @@ class Ledger:
         """All receipts, or those about one subject, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "select * from receipt where ?1 is null or subject=?1 order by seq", (subject,)
+                "select * from receipt where :subject is null or subject = :subject order by seq", {"subject": subject}
             ).fetchall()
         return tuple(LedgerReceipt(**dict(row)) for row in rows)
 
