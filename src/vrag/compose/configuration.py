@@ -48,7 +48,7 @@ _USE = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 def _scalars() -> dict[str, tuple[type, JSON]]:
     """Each plain setting with its type and default; those of `policy` and `defaults` are the values' own."""
     found: dict[str, tuple[type, JSON]] = {"workspace.folder": (str, "studio")}
-    found |= {f"policy.{field.name}": (str, field.default) for field in attrs.fields(Policy)}
+    found |= {f"policy.{field.name}": (type(field.default), field.default) for field in attrs.fields(Policy)}
     found |= {"defaults.knowledge_base": (str, None), "defaults.model": (str, None)}
     kinds: dict[str, type] = {"width_px": int, "height_px": int, "fps": float, "duration_s": float}
     defaults = {field.name: field.default for field in attrs.fields(Brief)}
