@@ -300,11 +300,14 @@ class KeptStore(FakeVectorStore):
     def __init__(self, space=FAKE_SPACE, *, folder):
         super().__init__(space)
         self.file = folder / "rows"
+        self.turn = threading.Lock()
         if self.file.exists():
             self._rows = pickle.loads(self.file.read_bytes())
 
     def keep(self):
-        self.file.write_bytes(pickle.dumps(self._rows))
+        with self.turn:
+            # A copy: pickling calls Python code, and another thread may write meanwhile.
+            self.file.write_bytes(pickle.dumps(dict(self._rows)))
 
     def upsert(self, records):
         receipt = super().upsert(records)
