@@ -14,7 +14,7 @@ from filelock import FileLock
 from vrag.clock import Clock, SystemClock, rfc3339
 from vrag.errors import FormatVersionError, UsageError, VRAGError
 
-__all__ = ["Database"]
+__all__ = ["Database", "use_safest_journal"]
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -72,12 +72,24 @@ MIGRATIONS: tuple[str, ...] = (
 """Step n brings a file from schema n to n + 1. Steps are only ever added."""
 
 
-class Database:
-    """The database of a workspace; one connection a thread, opened in the safest mode that this SQLite has.
+def use_safest_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the safest journal mode that this SQLite has; processes that open one new file must take turns.
 
     Below SQLite 3.51.3 two writers and a checkpoint can corrupt a WAL file (sqlite.org, "WAL-mode File Format",
     checked 2026-11-20), so older ones use a rollback journal.
+
+    Raises:
+        VRAGError: SQLite kept another mode.
     """
+    mode = "wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "truncate"
+    got = connection.execute(f"pragma journal_mode={mode}").fetchone()[0]
+    if got != mode:
+        raise VRAGError(f"SQLite refused the journal mode '{mode}' for '{path}' and uses '{got}'.")
+    connection.execute(f"pragma synchronous={'full' if mode == 'wal' else 'extra'}")
+
+
+class Database:
+    """The database of a workspace; one connection a thread, opened in the safest mode that this SQLite has."""
 
     def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
         """Open or create `path`; its folder is made.
@@ -126,12 +138,11 @@ class Database:
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
-            mode = "wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "truncate"
-            got = connection.execute(f"pragma journal_mode={mode}").fetchone()[0]
-            if got != mode:
+            try:
+                use_safest_journal(connection, self.path)
+            except BaseException:
                 connection.close()
-                raise VRAGError(f"SQLite refused the journal mode '{mode}' for '{self.path}' and uses '{got}'.")
-            connection.execute(f"pragma synchronous={'full' if mode == 'wal' else 'extra'}")
+                raise
             connection.execute("pragma foreign_keys=on")
             connection.execute("pragma secure_delete=on")  # erased words leave the pages of the file too
             self._local.connection = connection

@@ -18,6 +18,7 @@ from filelock import FileLock
 from vrag.backends.local.word_index import WORDS_FORMAT, rebuild
 from vrag.errors import BackendError, FormatVersionError, SpaceMismatchError, UsageError, VRAGError
 from vrag.values.vectors import AllOf, AnyOf, Between, EmbeddingSpace, FieldKind, Filter, Is, IsIn, Not, check_filter
+from vrag.workspace.db import use_safest_journal
 
 __all__ = ["RowDatabase", "filter_sql", "is_storable"]
 
@@ -143,10 +144,7 @@ class RowDatabase:
                 self._folder / "store.sqlite3", timeout=60, isolation_level=None, check_same_thread=False
             )
             try:
-                # Before 3.51.3 two writers and a checkpoint can harm a WAL file (sqlite.org/wal.html, 2026-11-20).
-                safe_wal = sqlite3.sqlite_version_info >= (3, 51, 3)
-                connection.execute(f"pragma journal_mode={'wal' if safe_wal else 'truncate'}")
-                connection.execute(f"pragma synchronous={'full' if safe_wal else 'extra'}")
+                use_safest_journal(connection, self._folder / "store.sqlite3")
                 self._migrate(connection)
             except BaseException:
                 connection.close()
