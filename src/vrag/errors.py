@@ -11,6 +11,7 @@ VRAGError                          `except VRAGError` misses nothing of ours
 │   ├── SpaceMismatchError         vectors of two embedding spaces met
 │   ├── FormatVersionError         written by a newer release; says which
 │   ├── PlanChangedError           what was approved is not what would be bought
+│   ├── BudgetError                a purchase would pass a cap; .cap names it
 │   └── MissingExtraError (ImportError)   an optional part is not installed
 ├── GateError (PermissionError)    a picture that may not be used; .asset_id .state
 ├── NoSuitableImageError (LookupError)   retrieval answered "no"; .refusal holds reasons and candidates
@@ -47,6 +48,7 @@ __all__ = [
     "AccessDeniedError",
     "AlreadyExistsError",
     "BackendError",
+    "BudgetError",
     "ConfigError",
     "ContentRejectedError",
     "ErasedError",
@@ -179,6 +181,16 @@ class PlanChangedError(UsageError):
     """The plan given is not the plan that was approved."""
 
     code = "plan_changed"
+
+
+class BudgetError(UsageError):
+    """A purchase would pass a cap of the budget; nothing was bought. `cap` names the cap."""
+
+    code = "budget"
+
+    def __init__(self, message: str, *, cap: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.cap = cap
 
 
 class MissingExtraError(UsageError, ImportError):

@@ -10,14 +10,69 @@ from attrs import field, frozen, validators
 from vrag.media.ref import MediaRef
 from vrag.prompts.camera import CameraMove
 from vrag.values.assets import Rights
-from vrag.values.canonical import digest_json, to_json
-from vrag.values.requests import Estimate, Look, ModelRef, Problem, VideoRequest
+from vrag.values.canonical import JSON, digest_json, to_json
+from vrag.values.requests import EditOperation, EditRequest, Estimate, Look, ModelRef, Problem, VideoRequest
 from vrag.values.vectors import Candidate, Filter
 
-__all__ = ["Brief", "Conformed", "FitMode", "Plan", "PlanFailure", "PlannedVideo", "Source"]
+__all__ = [
+    "AppliedEdit",
+    "Brief",
+    "Conformed",
+    "Edit",
+    "FitMode",
+    "OpenVideo",
+    "Plan",
+    "PlanFailure",
+    "PlannedEdit",
+    "PlannedVideo",
+    "ShotBrief",
+    "Source",
+]
 
-FitMode = Literal["cover", "contain"]
-"""`cover` crops to the shape of the video; `contain` keeps all of the picture and fills the rest. Neither squashes."""
+FitMode = Literal["cover", "subject", "contain", "blur"]
+"""How a picture gets the shape of the video; none squashes. `cover` crops around the middle and `subject` around what the
+picture shows; `contain` keeps all of the picture and fills the rest with a colour, `blur` with the picture out of focus."""
+
+
+@frozen(kw_only=True)
+class Edit:
+    """One edit of the retrieved picture before it is animated."""
+
+    operation: EditOperation
+    mask: JSON = None
+    """What is repainted; drawn at the picture's size."""
+    mask_prompt: str | None = None
+    """Words for what is repainted, on an inpainter that reads them."""
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    to_video_shape: bool = False
+    """`outpaint` grows the picture to the shape of the video, so that nothing of it is cropped."""
+    extend_px: tuple[int, int, int, int] | None = None
+    """`outpaint` by so much on the left, top, right and bottom."""
+    count: int = field(default=1, validator=validators.ge(1))
+    """How many variants are bought in one call."""
+    choose: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    """Which variant goes on, from 1; None is the only one, or leaves the choice open until a person makes it."""
+    seed: int | None = None
+    take: int = field(default=1, validator=validators.ge(1))
+    """2 buys the same edit again."""
+
+
+@frozen(kw_only=True)
+class ShotBrief:
+    """One shot of a storyboard; what is left out is as in the brief that it stands in."""
+
+    object_prompt: str | None = None
+    action_prompt: str | None = None
+    template: str | None = None
+    knowledge_base: str | None = None
+    picture: str | None = None
+    filter: Filter | None = None
+    edits: tuple[Edit, ...] = ()
+    camera: tuple[CameraMove, ...] = ()
+    fit: FitMode | None = None
+    duration_s: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
+    seed: int | None = None
 
 
 @frozen(kw_only=True)
@@ -53,6 +108,13 @@ class Brief:
     duration_s: float = field(default=6.0, validator=validators.gt(0))
     codec: str = "h264"
     fit: FitMode = "cover"
+    edits: tuple[Edit, ...] = ()
+    """What is done to the picture, one after the other, lossless in between."""
+    shots: tuple[ShotBrief, ...] = ()
+    """A storyboard: several shots, each with its own picture and action. Where the model takes fewer shots at once, single ones
+    are made and joined."""
+    crossfade_s: float = field(default=0.0, validator=validators.ge(0))
+    """How long one shot of a storyboard dissolves into the next; 0 is a cut."""
     take: int = field(default=1, validator=validators.ge(1))
     """2 buys a second video of the same request."""
 
@@ -71,6 +133,18 @@ class Conformed:
 
 
 @frozen(kw_only=True)
+class AppliedEdit:
+    """An edit that was bought, in the history of a source."""
+
+    step_id: str
+    """The step that made it; its record has this id too."""
+    operation: EditOperation
+    media: MediaRef
+    """The variant that went on."""
+    variant: int = 1
+
+
+@frozen(kw_only=True)
 class Source:
     """A picture that a planned video is made from."""
 
@@ -85,6 +159,32 @@ class Source:
     file_name: str = ""
     rights: Rights = Rights()
     """What the holder allowed at this moment."""
+    edits: tuple[AppliedEdit, ...] = ()
+    """What was done to the picture before it was fitted, first one first."""
+
+
+@frozen(kw_only=True)
+class PlannedEdit:
+    """One edit of one picture, resolved: everything that is needed to buy it, and what it would cost."""
+
+    step_id: str
+    """The identity of the purchase."""
+    brief: Brief
+    generator: str
+    """Name of the inpainter in the pipeline."""
+    model: ModelRef
+    request: EditRequest
+    source: Source
+    """The picture; `conformed` is what is given to the inpainter, `edits` what was done to it before."""
+    candidates: tuple[Candidate, ...] = ()
+    retrieval: Mapping[str, str | float] = field(factory=dict)
+    estimate: Estimate
+    unmet: tuple[Problem, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The picture, as a video has them."""
+        return (self.source,)
 
 
 @frozen(kw_only=True)
@@ -105,6 +205,26 @@ class PlannedVideo:
     unmet: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     """How words were read, such as "'pans down' is a tilt down"."""
+    parts: tuple[PlannedVideo, ...] = ()
+    """Single shots that are made first and joined to this one; then `request` says what the whole is to be."""
+    crossfade_s: float = 0.0
+
+    @property
+    def purchases(self) -> tuple[PlannedVideo, ...]:
+        """What is asked of a generator: the parts of a joined video, else itself."""
+        return self.parts or (self,)
+
+
+@frozen(kw_only=True)
+class OpenVideo:
+    """A brief that waits for something that `plan` must not buy."""
+
+    index: int
+    """Position of the brief in the list that was given, from 0."""
+    brief: Brief
+    waits_for: Literal["edit", "choice"]
+    step_ids: tuple[str, ...]
+    """The edits that are to be bought, or whose variants a person chooses among."""
 
 
 @frozen(kw_only=True)
@@ -123,15 +243,20 @@ class Plan:
 
     format: int = 1
     videos: tuple[PlannedVideo, ...] = ()
+    edits: tuple[PlannedEdit, ...] = ()
+    """Edits that `prepare` would buy; the videos that wait for them are in `open`."""
+    open: tuple[OpenVideo, ...] = ()
     failures: tuple[PlanFailure, ...] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything that would be bought; every byte is in it through the media refs."""
-        return digest_json({"format": self.format, "videos": to_json(self.videos)})
+        bought = {"format": self.format, "videos": to_json(self.videos)}
+        return digest_json(bought | ({"edits": to_json(self.edits)} if self.edits else {}))
 
     @property
     def usd_micros(self) -> int | None:
         """Sum of the estimates; None if one of them is not known."""
-        prices = [video.estimate.usd_micros for video in self.videos]
+        estimates = [edit.estimate for edit in self.edits] + [video.estimate for video in self.videos]
+        prices = [estimate.usd_micros for estimate in estimates]
         return None if None in prices else sum(price for price in prices if price is not None)

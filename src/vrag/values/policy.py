@@ -6,7 +6,7 @@ from typing import Literal
 
 from attrs import field, frozen, validators
 
-__all__ = ["Policy"]
+__all__ = ["Caps", "Policy"]
 
 
 @frozen(kw_only=True)
@@ -25,3 +25,22 @@ class Policy:
     """For so long after a picture was last used in a video it is not offered again. The same brief then finds another one."""
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """Whether a model whose price is not known may be used within a budget; unknown is never zero."""
+
+
+@frozen(kw_only=True)
+class Caps:
+    """What may be spent at most; None is no cap. What is planned, running or undecided counts as spent.
+
+    Money is integer micro-USD (1 USD = 1 000 000). A purchase whose price is not known is refused where a cap of money
+    holds, unless `Policy.unknown_price` allows it.
+    """
+
+    run_usd_micros: int | None = field(default=None, validator=validators.optional(validators.ge(0)))
+    """One run: one `submit`, `generate`, `run` or `ingest`."""
+    knowledge_base_usd_micros: int | None = field(default=None, validator=validators.optional(validators.ge(0)))
+    """All that was ever bought for one knowledge base."""
+    month_usd_micros: int | None = field(default=None, validator=validators.optional(validators.ge(0)))
+    """All purchases of this workspace in one calendar month, UTC."""
+    run_video_s: float | None = field(default=None, validator=validators.optional(validators.ge(0)))
+    """Seconds of video that one run makes."""
+    month_video_s: float | None = field(default=None, validator=validators.optional(validators.ge(0)))

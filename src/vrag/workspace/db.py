@@ -16,59 +16,89 @@ from vrag.errors import FormatVersionError, UsageError, VRAGError
 
 __all__ = ["Database", "use_safest_journal"]
 
-MIGRATIONS: tuple[str, ...] = (
-    """
-    create table workspace(id text not null, created_at text not null) strict;
+_FIRST = """
+create table workspace(id text not null, created_at text not null) strict;
 
-    -- journal: one row a step; `state` is written before the act that it names
-    create table step(
-      id text primary key, state text not null, kind text not null, generator text not null,
-      planned text not null, attempt integer not null default 1,
-      handle text, status text, raw text, delivered text, record_id text, error text,
-      usd_micros integer, video_s real not null, created_at text not null, submitted_at text, updated_at text not null
-    ) strict;
-    create index step_state on step(state);
-    create table step_event(
-      seq integer primary key, step_id text not null, state text not null, at text not null, detail text
-    ) strict;
-    create index step_event_step on step_event(step_id, seq);
-    create table step_source(step_id text not null, asset_id text not null, sha256 text not null,
-      primary key(step_id, asset_id)) strict;
-    create index step_source_asset on step_source(asset_id);
-    create index step_source_sha256 on step_source(sha256);
+-- journal: one row a step; `state` is written before the act that it names
+create table step(
+  id text primary key, state text not null, kind text not null, generator text not null,
+  planned text not null, attempt integer not null default 1,
+  handle text, status text, raw text, delivered text, record_id text, error text,
+  usd_micros integer, video_s real not null, created_at text not null, submitted_at text, updated_at text not null
+) strict;
+create index step_state on step(state);
+create table step_event(
+  seq integer primary key, step_id text not null, state text not null, at text not null, detail text
+) strict;
+create index step_event_step on step_event(step_id, seq);
+create table step_source(step_id text not null, asset_id text not null, sha256 text not null,
+  primary key(step_id, asset_id)) strict;
+create index step_source_asset on step_source(asset_id);
+create index step_source_sha256 on step_source(sha256);
 
-    -- ledger: envelopes in order, never changed; the Merkle tree is taken over `leaf` by `seq`
-    create table entry(
-      seq integer primary key, record_id text not null unique, statement_sha256 text not null,
-      envelope blob not null, leaf blob not null, public_key blob not null, recorded_at text not null
-    ) strict;
-    create trigger entry_no_update before update on entry begin select raise(abort, 'the ledger is append-only'); end;
-    create trigger entry_no_delete before delete on entry begin select raise(abort, 'the ledger is append-only'); end;
-    -- an index over what the envelopes say; it can be built again from them
-    create table subject(seq integer not null, sha256 text not null, name text not null) strict;
-    create index subject_seq on subject(seq);
-    create index subject_sha256 on subject(sha256);
-    create table lineage(
-      seq integer not null, input_sha256 text not null, asset_id text, knowledge_base text, role text not null
-    ) strict;
-    create index lineage_seq on lineage(seq);
-    create index lineage_input on lineage(input_sha256);
-    create index lineage_asset on lineage(asset_id);
-    create table receipt(
-      seq integer primary key, kind text not null, subject text not null, by text not null,
-      reason text not null, at text not null, body text not null
-    ) strict;
-    create trigger receipt_no_update before update on receipt begin select raise(abort, 'receipts stay'); end;
-    create trigger receipt_no_delete before delete on receipt begin select raise(abort, 'receipts stay'); end;
+-- ledger: envelopes in order, never changed; the Merkle tree is taken over `leaf` by `seq`
+create table entry(
+  seq integer primary key, record_id text not null unique, statement_sha256 text not null,
+  envelope blob not null, leaf blob not null, public_key blob not null, recorded_at text not null
+) strict;
+create trigger entry_no_update before update on entry begin select raise(abort, 'the ledger is append-only'); end;
+create trigger entry_no_delete before delete on entry begin select raise(abort, 'the ledger is append-only'); end;
+-- an index over what the envelopes say; it can be built again from them
+create table subject(seq integer not null, sha256 text not null, name text not null) strict;
+create index subject_seq on subject(seq);
+create index subject_sha256 on subject(sha256);
+create table lineage(
+  seq integer not null, input_sha256 text not null, asset_id text, knowledge_base text, role text not null
+) strict;
+create index lineage_seq on lineage(seq);
+create index lineage_input on lineage(input_sha256);
+create index lineage_asset on lineage(asset_id);
+create table receipt(
+  seq integer primary key, kind text not null, subject text not null, by text not null,
+  reason text not null, at text not null, body text not null
+) strict;
+create trigger receipt_no_update before update on receipt begin select raise(abort, 'receipts stay'); end;
+create trigger receipt_no_delete before delete on receipt begin select raise(abort, 'receipts stay'); end;
 
-    -- the words behind keyed digests: erasing a row makes its digest unguessable for ever
-    create table text(
-      keyed_digest text primary key, key blob not null, kind text not null, value text not null,
-      record_id text not null
-    ) strict;
-    create index text_record on text(record_id);
-    """,
-)
+-- the words behind keyed digests: erasing a row makes its digest unguessable for ever
+create table text(
+  keyed_digest text primary key, key blob not null, kind text not null, value text not null,
+  record_id text not null
+) strict;
+create index text_record on text(record_id);
+"""
+
+_JOBS = """
+alter table step add column model text not null default '';  -- provider, id, region, account: quotas count by it
+alter table step add column knowledge_base text;             -- budgets have a cap each
+alter table step add column run_id text;                     -- the run that asked for it last
+alter table step add column owner text;                      -- the runner that works on it: the name of its lock file
+alter table step add column outputs text;                    -- what an edit made
+alter table step add column marks text;                      -- what was put into the delivered file
+create index step_model on step(model, state);
+create index step_run on step(run_id);
+create table step_need(step_id text not null, needs text not null, primary key(step_id, needs)) strict;
+
+-- paid calls that answer at once (captions, embeddings, moderation): written down before they are made
+create table call(
+  id text primary key, kind text not null, model text not null, knowledge_base text, run_id text,
+  state text not null, usd_micros integer, billed integer, result blob, error text,
+  opened_at text not null, ended_at text
+) strict;
+create index call_state on call(state);
+"""
+
+_TREE = """
+-- hashes of complete subtrees of the ledger's Merkle tree: level 0 holds the leaves
+create table tree(level integer not null, position integer not null, hash blob not null,
+  primary key(level, position)) strict, without rowid;
+create table checkpoint(size integer primary key, note text not null, at text not null) strict;
+create trigger checkpoint_no_update before update on checkpoint begin select raise(abort, 'checkpoints stay'); end;
+create trigger checkpoint_no_delete before delete on checkpoint begin select raise(abort, 'checkpoints stay'); end;
+alter table receipt add column record_id text;  -- its entry in the ledger; null before receipts were entries
+"""
+
+MIGRATIONS = (_FIRST, _JOBS, _TREE)
 """Step n brings a file from schema n to n + 1. Steps are only ever added."""
 
 

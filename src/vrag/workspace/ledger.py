@@ -268,7 +268,7 @@ class Ledger:
         seq: int = connection.execute("select coalesce(max(seq) + 1, 0) from receipt").fetchone()[0]
         written = canonical_json({} if body is None else body).decode()
         connection.execute(
-            "insert into receipt values(?, ?, ?, ?, ?, ?, ?)",
+            "insert into receipt(seq, kind, subject, by, reason, at, body) values(?, ?, ?, ?, ?, ?, ?)",
             (seq, kind, subject, by, reason, rfc3339(self._clock.now()), written),
         )
         return seq
@@ -277,7 +277,8 @@ class Ledger:
         """All receipts, or those about one subject, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "select * from receipt where :subject is null or subject = :subject order by seq", {"subject": subject}
+                "select seq, kind, subject, by, reason, at, body from receipt where :subject is null or subject = :subject order by seq",
+                {"subject": subject},
             ).fetchall()
         return tuple(LedgerReceipt(**dict(row)) for row in rows)
 
