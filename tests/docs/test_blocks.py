@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md"]
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r'^```\w+ title="([\w.-]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def blocks(page, language):
@@ -36,8 +37,15 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+def write_files(page, desk):
+    """A block with a title is a file of that name."""
+    for name, content in FILE.findall(page.read_text(encoding="utf-8")):
+        (desk / name).write_text(content, encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run(page, desk):
+    write_files(page, desk)
     namespace = {"__name__": "__main__"}
     for line, code in blocks(page, "python"):
         exec(compile("\n" * line + code, str(page), "exec"), namespace)
@@ -50,6 +58,7 @@ def commands(page):
 
 @pytest.mark.parametrize("page", [page for page in pages_with("bash") if commands(page.values[0])])
 def test_shown_commands_run(page, desk):
+    write_files(page, desk)
     environment = {**os.environ, "USER": "reader", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands(page):
         words = shlex.split(os.path.expandvars(command).replace("$USER", "reader"), comments=True)

@@ -27,7 +27,10 @@ _MAX_COLUMNS = 256
 
 _PROMPTS = ("object_prompt", "action_prompt")
 _WHOLE = ("seed", "width_px", "height_px", "take")
-_TEXT = ("knowledge_base", "model", "aspect_ratio", "negative_prompt", "style", "mood", "lighting", "picture")
+_TEXT = (
+    *("knowledge_base", "audience", "filter", "picture", "model", "aspect_ratio", "fit"),
+    *("negative_prompt", "style", "mood", "lighting"),
+)
 KNOWN_COLUMNS = (*_PROMPTS, "template", *_TEXT, *_WHOLE, "duration_s")
 """Columns with a meaning of their own; any other column is a slot of the row's template."""
 

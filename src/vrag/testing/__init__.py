@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vrag.testing.storage import FakeStorage
     from vrag.testing.vectors import FAKE_SPACE, FakeEmbedder, FakeVectorStore
     from vrag.testing.videos import FakeVideoGenerator, FakeVideoRenderer, failing
+    from vrag.testing.watermark import FakeWatermarker
 
 # Without this a failed clause would say only "AssertionError". Where pytest runs, it is loaded before us.
 if (_pytest := sys.modules.get("pytest")) is not None:
@@ -39,6 +40,7 @@ _HOMES = {
     "FakeVectorStore": "vectors",
     "FakeVideoGenerator": "videos",
     "FakeVideoRenderer": "videos",
+    "FakeWatermarker": "watermark",
     "Faults": "faults",
     "Film": "films",
     "SampleMedia": "media",
@@ -61,6 +63,7 @@ __all__ = [
     "FakeVectorStore",
     "FakeVideoGenerator",
     "FakeVideoRenderer",
+    "FakeWatermarker",
     "Faults",
     "Film",
     "SampleMedia",
