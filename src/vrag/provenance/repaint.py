@@ -15,6 +15,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from vrag.errors import MediaRejectedError, MissingExtraError, ProvenanceError
+from vrag.media.film_write import steady
 from vrag.media.video import VideoInfo, probe_video
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ Paint = Callable[[Planes, bool], None]
 
 _THREADS: Final = 4
 """x264 gives other bytes for another number, so it never follows the machine."""
-_CPU_AVX_512F: Final = 13
 _FULL_RANGE: Final = 2
 _QUALITY: Final = {
     "libx264": {"preset": "medium", "crf": "14", "flags": "+bitexact"},
@@ -117,7 +117,7 @@ def _paint_all(film: Any, made: Any, encoder: str, paint: Paint, until_s: float 
     track = film.streams.video[0]
     for key, value in film.metadata.items():
         made.metadata[key] = value
-    stream = made.add_stream(encoder, rate=track.average_rate, options=_steady(encoder))
+    stream = made.add_stream(encoder, rate=track.average_rate, options=steady(encoder, _QUALITY[encoder]))
     given, context = track.codec_context, stream.codec_context
     stream.width, stream.height, stream.pix_fmt = given.width, given.height, "yuv420p"
     stream.time_base = context.time_base = track.time_base
@@ -171,14 +171,3 @@ def _painted(frame: VideoFrame, paint: Paint) -> VideoFrame:
 def _pixels(plane: Any) -> NDArray[np.uint8]:
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width]
-
-
-def _steady(encoder: str) -> dict[str, str]:
-    """Options under which the same frames give the same bytes: the AVX-512 code of x264 does not (core 165, PyAV 18.1)."""
-    options = dict(_QUALITY[encoder])
-    if encoder == "libx264":
-        import cv2  # noqa: PLC0415  # of the same extra as av
-
-        if cv2.checkHardwareSupport(_CPU_AVX_512F):
-            options["x264-params"] = "asm=avx2"
-    return options

@@ -7,10 +7,12 @@ from typing import Literal
 
 from attrs import field, frozen, validators
 
+from vrag.media.fit import FitMode, Focus
+from vrag.media.mask_spec import MaskSpec
 from vrag.media.ref import MediaRef
 from vrag.prompts.camera import CameraMove
 from vrag.values.assets import Rights
-from vrag.values.canonical import JSON, digest_json, to_json
+from vrag.values.canonical import digest_json, to_json
 from vrag.values.requests import EditOperation, EditRequest, Estimate, Look, ModelRef, Problem, VideoRequest
 from vrag.values.vectors import Candidate, Filter
 
@@ -19,7 +21,6 @@ __all__ = [
     "Brief",
     "Conformed",
     "Edit",
-    "FitMode",
     "OpenVideo",
     "Plan",
     "PlanFailure",
@@ -29,17 +30,13 @@ __all__ = [
     "Source",
 ]
 
-FitMode = Literal["cover", "subject", "contain", "blur"]
-"""How a picture gets the shape of the video; none squashes. `cover` crops around the middle and `subject` around what the
-picture shows; `contain` keeps all of the picture and fills the rest with a colour, `blur` with the picture out of focus."""
-
 
 @frozen(kw_only=True)
 class Edit:
     """One edit of the retrieved picture before it is animated."""
 
     operation: EditOperation
-    mask: JSON = None
+    mask: MaskSpec | None = None
     """What is repainted; drawn at the picture's size."""
     mask_prompt: str | None = None
     """Words for what is repainted, on an inpainter that reads them."""
@@ -71,6 +68,7 @@ class ShotBrief:
     edits: tuple[Edit, ...] = ()
     camera: tuple[CameraMove, ...] = ()
     fit: FitMode | None = None
+    focus: Focus | None = None
     duration_s: float | None = field(default=None, validator=validators.optional(validators.gt(0)))
     seed: int | None = None
 
@@ -108,6 +106,8 @@ class Brief:
     duration_s: float = field(default=6.0, validator=validators.gt(0))
     codec: str = "h264"
     fit: FitMode = "cover"
+    focus: Focus | None = None
+    """For the fit `subject`: what to keep, as left, top, right, bottom in fractions of the picture; None finds it."""
     edits: tuple[Edit, ...] = ()
     """What is done to the picture, one after the other, lossless in between."""
     shots: tuple[ShotBrief, ...] = ()
@@ -223,8 +223,8 @@ class OpenVideo:
     """Position of the brief in the list that was given, from 0."""
     brief: Brief
     waits_for: Literal["edit", "choice"]
-    step_ids: tuple[str, ...]
-    """The edits that are to be bought, or whose variants a person chooses among."""
+    edits: tuple[PlannedEdit, ...]
+    """Those that are to be bought, or whose variants a person chooses among."""
 
 
 @frozen(kw_only=True)
@@ -243,10 +243,17 @@ class Plan:
 
     format: int = 1
     videos: tuple[PlannedVideo, ...] = ()
-    edits: tuple[PlannedEdit, ...] = ()
-    """Edits that `prepare` would buy; the videos that wait for them are in `open`."""
+    rows: tuple[int, ...] = ()
+    """Position of the brief of each video in the list that was given, from 0."""
     open: tuple[OpenVideo, ...] = ()
+    """Briefs that wait for an edit, which `prepare` buys, or for a person's choice."""
     failures: tuple[PlanFailure, ...] = ()
+
+    @property
+    def edits(self) -> tuple[PlannedEdit, ...]:
+        """What `prepare` would buy, each once."""
+        waiting = (edit for one in self.open if one.waits_for == "edit" for edit in one.edits)
+        return tuple({edit.step_id: edit for edit in waiting}.values())
 
     @property
     def digest(self) -> str:

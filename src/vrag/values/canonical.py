@@ -45,8 +45,13 @@ def from_json(kind: type[ValueT], data: JSON) -> ValueT:
         return _converter().structure(data, kind)
     except Exception as error:
         from cattrs import transform_error  # noqa: PLC0415  # as above
+        from cattrs.v import format_exception  # noqa: PLC0415  # as above
 
-        reasons = "; ".join(transform_error(error)) if isinstance(error, ExceptionGroup) else str(error)
+        def told(one: BaseException, kind: type | None) -> str:
+            return one.message if isinstance(one, UsageError) else format_exception(one, kind)
+
+        grouped = isinstance(error, ExceptionGroup)
+        reasons = "; ".join(transform_error(error, format_exception=told)) if grouped else str(error)
         raise UsageError(f"This is not a {kind.__name__}: {reasons}.") from error
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from vrag.backends.local.camera_path import CameraPath, Matrix
 from vrag.errors import BackendError, JobCancelledError, MissingExtraError
+from vrag.media.film_write import steady
 
 try:
     import av
@@ -51,8 +52,6 @@ _AHEAD: Final = 4
 THREADS: Final = 4
 """Of the encoder; x264 gives other bytes for another number, so it never follows the machine."""
 _KEY_FRAME_S: Final = 4.0
-_CPU_AVX_512F: Final = 13
-"""OpenCV's number of it; its Python names have come and gone."""
 _BT709: Final = 1
 """Number of ITU-R BT.709 in H.273, as primaries, transfer and matrix."""
 _RGB_TO_YUV: Final = np.array(
@@ -197,7 +196,7 @@ def _write(
     layout = {"moov_size": str(4096 + 48 * frames), "fflags": "+bitexact"}
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its banner to stderr, and listens to nothing else
     with av.open(out, "w", format="mp4", options=layout) as container:
-        stream: Any = container.add_stream(encoder, rate=rate, options=_steady(encoder, options))
+        stream: Any = container.add_stream(encoder, rate=rate, options=steady(encoder, options))
         stream.width, stream.height = film.path.video_px
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
@@ -214,18 +213,6 @@ def _write(
                 container.mux(stream.encode(frame))
                 progress(0.99 * (number + 1) / frames)
         container.mux(stream.encode(None))
-
-
-def _steady(encoder: str, options: dict[str, str]) -> dict[str, str]:
-    """Options under which the same frames give the same bytes.
-
-    The AVX-512 code of x264 (core 165, in PyAV 18.1) does not: of 400 encodings of twelve frames, beside others, it
-    made six different films. Its AVX2 code made one, and the same one as its SSE code.
-    """
-    if encoder != "libx264" or not cv2.checkHardwareSupport(_CPU_AVX_512F):
-        return options
-    given = options.get("x264-params")
-    return {**options, "x264-params": f"{given}:asm=avx2" if given else "asm=avx2"}
 
 
 def _drawn_ahead(draw: Callable[[int], av.VideoFrame], frames: int) -> Generator[av.VideoFrame, None, None]:
