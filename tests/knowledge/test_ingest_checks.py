@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 
 import vrag
 from vrag.knowledge.check import BLURRED_BELOW, check, sharpness
+from vrag.knowledge.rights import rights_end
 from vrag.knowledge.sources import SourcePicture
 from vrag.testing import FakeClock
 from vrag.values.assets import Rights
@@ -70,6 +71,20 @@ def test_each_kind_of_finding_names_its_picture_and_good_ones_are_left_alone(fak
     upright = VideoCapabilities(roles=frozenset({"start_frame"}), sizes_px=((720, 1280),))
     assert {one.name for one in check(kb, capabilities=upright).findings if one.code == "wrong_shape"} >= {"good.jpg"}
     assert report.to_json()["findings"][0].keys() == {"asset_id", "name", "code", "reason"}
+
+
+def test_rights_end_at_midnight_of_the_knowledge_base(fake_kb, jpeg):
+    source = [SourcePicture.from_bytes("dog.jpg", jpeg(1), rights=Rights(expires_on="2026-01-20"))]
+    clock = FakeClock()
+    here, there = fake_kb(clock=clock), fake_kb("far", clock=clock, time_zone="Pacific/Kiritimati")  # 14 hours ahead
+    for kb in (here, there):
+        kb.ingest(source, approve_by="ann")
+    clock.advance((rights_end("2026-01-20") - clock.now()).total_seconds() - 6 * 3600)
+    ended = {kb.name: "ended with" in str(check(kb, clock=clock)) for kb in (here, there)}
+    assert ended == {"brand": False, "far": True}
+    for kb in (here, there):
+        (asset,) = kb.assets()
+        assert (kb.review_of(asset.id).state == "expired") is ended[kb.name]
 
 
 @pytest.mark.parametrize("kind", ["gone", "changed"])

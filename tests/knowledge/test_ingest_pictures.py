@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vrag.errors import BackendError, UsageError
-from vrag.knowledge import ingest as ingest_module
+from vrag.knowledge import drafting
 from vrag.knowledge.sources import SourcePicture
 from vrag.media.header import ImageLimits
 from vrag.testing import FakeClock, FakeEmbedder, FakeStorage, FakeVectorStore
@@ -91,7 +91,7 @@ def test_running_again_costs_nothing_and_a_change_costs_one(tmp_path, jpeg, fake
     assert (len(embedder.calls), writes()) == (1, wrote)
 
     # A caption and a tag change; nothing is decoded for them.
-    monkeypatch.setattr(ingest_module, "load_image", None)
+    monkeypatch.setattr(drafting, "load_image", None)
     (tmp_path / "IMG_1.txt").write_text("A parrot on a swing")
     (tmp_path / "cat.json").write_text('{"tags": ["pet"]}')
     report = kb.ingest(tmp_path)

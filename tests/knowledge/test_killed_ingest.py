@@ -17,11 +17,11 @@ from pathlib import Path
 from vrag.backends.local.storage import FolderStorage
 from vrag.backends.local.text_embedder import WordLlamaEmbedder
 from vrag.backends.local.vector_store import LocalVectorStore
-from vrag.knowledge import ingest
+from vrag.knowledge import drafting
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.testing import FakeClock
 
-ingest.CHUNK_PICTURES = 4
+drafting.CHUNK_PICTURES = 4
 folder, moment = Path(sys.argv[1]), int(sys.argv[2])
 embedder = WordLlamaEmbedder()
 calls = 0

@@ -7,7 +7,9 @@ import shutil
 import tarfile
 import tracemalloc
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vrag.errors import (
     AlreadyExistsError,
@@ -70,6 +72,29 @@ def everything(kb):
             with kb.open(asset.original) as stream:
                 media[asset.id] = stream.read()
     return rows, documents(kb._storage), media
+
+
+def test_a_look_alike_is_folded_and_a_vanished_file_is_told_after_an_import_too(tmp_path, fake_kb):
+    def photo(quality):
+        out = io.BytesIO()
+        places = np.random.default_rng(1).integers(0, 256, (9, 10, 3), dtype=np.uint8)
+        Image.fromarray(places).resize((200, 200)).save(out, "JPEG", quality=quality)
+        return out.getvalue()
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "dog.jpg").write_bytes(photo(90))
+    source = fake_kb()
+    source.ingest(folder, approve_by="ann")
+    source.export_to(tmp_path / "export")
+    there = fake_kb()
+    there.import_from(tmp_path / "export")
+    again = [SourcePicture.from_bytes("dog-small.jpg", photo(60))]
+    (near,) = there.ingest(again, near_duplicates="fold").near_duplicates
+    assert (near.like, near.folded, there.count()) == ("dog.jpg", True, 1)
+    (folder / "dog.jpg").unlink()
+    (folder / "cat.jpg").write_bytes(photo(30)[:-1] + b"x")
+    assert [one.name for one in there.ingest(folder).vanished] == ["dog.jpg"]
 
 
 @pytest.mark.parametrize("form", ["export", "export.tar"])

@@ -212,3 +212,28 @@ def test_a_model_without_a_prior_decides_by_words_until_it_is_given_thresholds(j
     never = fake_kb(embedder=FakeEmbedder(), retrieval=RetrievalSettings(refuse=False))
     never.ingest(source, approve_by="ann")
     assert never.search("violin").hits
+
+
+def test_words_pass_the_nearest_in_meaning_only_with_all_words_of_the_query(tmp_path, local_kb, jpeg):
+    captions = [
+        "An old greyhound asleep on a leather sofa",
+        "A baby sleeps in a cot below a mobile of clouds",
+        "A brown dog leaps to catch a tennis ball",
+        "A dark red lipstick without its cap",
+        "Straw hats stacked on a stand at the market",
+        "A climber hangs by one hand from an overhang",
+    ]
+    kb = local_kb(tmp_path, retrieval=RetrievalSettings(refuse=False))
+    source = [SourcePicture.from_bytes(f"{n}.jpg", jpeg(n), caption=one) for n, one in enumerate(captions)]
+    kb.ingest(source, approve_by="ann")
+    some, every = kb.search("a sleeping dog"), kb.search("hat")
+    assert some.hits[0].asset.caption == captions[0]
+    best = every.hits[0]
+    assert best.asset.caption == captions[4]
+    assert best.cosine < max(hit.cosine for hit in every.hits)
+    for found in (some, every):
+        scores = [hit.fused_score for hit in found.hits]
+        assert scores == sorted(scores, reverse=True)
+    by_words = local_kb(tmp_path, "words", retrieval=RetrievalSettings(refuse=False, dense_weight=0))
+    by_words.ingest(source, approve_by="ann")
+    assert by_words.search("a sleeping dog").hits[0].asset.caption != captions[0]

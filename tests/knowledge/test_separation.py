@@ -8,6 +8,7 @@ from vrag import Brief, VRAGPipeline
 from vrag.errors import NotFoundError, UsageError, VRAGError
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.knowledge.sources import SourcePicture
+from vrag.provenance.marking import Marking
 from vrag.testing import FakeClock, FakeEmbedder, FakeSigner, FakeStorage, FakeVectorStore, FakeVideoGenerator
 from vrag.values.assets import ReviewState
 from vrag.values.vectors import AllOf, AnyOf, Between, Is, IsIn, Not
@@ -196,6 +197,34 @@ def test_the_bytes_of_the_other_are_not_opened_and_the_same_bytes_are_two_assets
     assert ours.count() == 1
 
 
+def test_no_vector_that_one_paid_for_and_no_question_is_known_to_the_other(jpeg, fake_kb):
+    embedder = FakeEmbedder(usd_micros=20)
+    parts = {name: {"store": FakeVectorStore(), "storage": FakeStorage()} for name in ("ours", "theirs")}
+    ours, theirs = (fake_kb(name, embedder=embedder, **parts[name]) for name in parts)
+    source = [SourcePicture.from_bytes("red-shoes.jpg", jpeg(1))]
+
+    def paid(call, *args, **options):
+        before = len(embedder.calls)
+        call(*args, **options)
+        return len(embedder.calls) - before
+
+    assert paid(theirs.ingest, source, approve_by="ann", approve_cost=lambda _: True) == 1
+    # The same picture and the same embedder: the price says nothing about what the other has.
+    assert ours.estimate_ingest(source).embeddings == 1
+    assert paid(ours.ingest, source, approve_by="ann", approve_cost=lambda _: True) == 1
+    assert paid(theirs.search, "a secret dog") == 1
+    assert paid(theirs.search, "a secret dog") == 0
+    assert paid(ours.search, "a secret dog") == 1
+    assert paid(fake_kb("theirs", embedder=embedder, **parts["theirs"]).search, "a secret dog") == 1
+    for hostile in (
+        "theirs\0a secret dog",
+        "theirs/a secret dog",
+        "a secret dog\0theirs",
+        "('theirs', 'a secret dog')",
+    ):
+        assert paid(ours.search, hostile) == 1
+
+
 def test_an_index_that_two_have_come_to_share_is_refused_or_shows_each_its_own(jpeg, fake_kb):
     store = FakeVectorStore(None)
     ours, theirs = (fake_kb(name, store=store) for name in ("ours", "theirs"))
@@ -226,6 +255,7 @@ def test_no_name_opens_another_knowledge_base_of_a_pipeline(tmp_path, jpeg):
         generators={"film": FakeVideoGenerator(clock=clock)},
         storage=FakeStorage(),
         signer=FakeSigner(),
+        marking=Marking(credentials="none"),
         clock=clock,
     ) as pipeline:
         pipeline.knowledge_base("ours").ingest([SourcePicture.from_bytes("dog.jpg", jpeg(1))], approve_by="ann")

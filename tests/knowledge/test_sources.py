@@ -2,11 +2,14 @@
 
 import json
 import os
+import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from vrag.errors import NotFoundError, UsageError
+from vrag.knowledge import ordering
 from vrag.knowledge.sources import FolderSource, ManifestSource, NotTaken, SourcePicture, open_source
 from vrag.values.assets import CaptionSource, Rights
 
@@ -174,3 +177,21 @@ def test_pictures_in_memory_and_their_day_of_expiry_is_checked_at_once():
     for day in ("2027-13-01", "20270101", "2027-1-1", "tomorrow", "9999-12-31", "\uff12027-01-01"):
         with pytest.raises(UsageError):
             SourcePicture.from_bytes("dog", b"x", rights=Rights(expires_on=day))
+
+
+def test_a_folder_of_any_size_is_read_in_order_and_in_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(ordering, "_FEW", 100)
+    names = [f"{number * 79 % 300:06d}-{'ж' * (number % 3)}.jpg" for number in range(300)]
+    odd = os.fsdecode(b"\xff\xfe.jpg")
+    assert list(ordering.in_order([*names[:50], odd])) == sorted([*names[:50], odd])
+    assert sorted(ordering.in_order([*names, odd, *names])) == sorted([*names, odd])
+    for name in names:
+        (tmp_path / name).touch()
+    assert [one.name for one in FolderSource(tmp_path)] == sorted(names)
+    tracemalloc.start()
+    try:
+        many = ordering.in_order(f"{number:0200d}" for number in range(20_000))
+        assert sum(one < other for one, other in pairwise(many)) == 19_999
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

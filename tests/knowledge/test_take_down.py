@@ -15,6 +15,7 @@ from vrag.errors import BackendError, ErasedError, GateError, NoSuitableImageErr
 from vrag.knowledge.erasure import erasure_of
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.knowledge.sources import SourcePicture
+from vrag.provenance.marking import Marking
 from vrag.testing import FakeClock, FakeEmbedder, FakeSigner, FakeStorage, FakeVectorStore, FakeVideoGenerator
 from vrag.values.assets import ReviewState, Rights
 from vrag.values.canonical import canonical_json
@@ -64,6 +65,7 @@ def pipeline(tmp_path):
         generators={"film": FakeVideoGenerator(clock=clock)},
         storage=FakeStorage(),
         signer=FakeSigner(),
+        marking=Marking(credentials="none"),
         clock=clock,
     ) as made:
         yield made
@@ -243,6 +245,7 @@ def test_a_revocation_in_another_process_is_seen_before_the_next_use(tmp_path):
         generators={"film": FakeVideoGenerator(clock=FakeClock())},
         storage=FakeStorage(),
         signer=FakeSigner(),
+        marking=Marking(credentials="none"),
         clock=FakeClock(),
     ) as pipeline:
         plan = pipeline.plan(SHOES)

@@ -15,7 +15,7 @@ from vrag.knowledge.captions import clean_text
 from vrag.media.ref import MediaRef, OpenMedia, sha256_hex
 from vrag.values.canonical import canonical_json, from_json, to_json
 
-__all__ = ["Captions", "Spoken"]
+__all__ = ["Captions", "Spoken", "caption_names"]
 
 _MAX_BYTES: Final = 64 << 10
 
@@ -82,6 +82,11 @@ class Captions:
 
     def _name(self, image: MediaRef) -> str:
         return f"{self._prefix}/{image.sha256}.json"
+
+
+def caption_names(storage: Storage, sha256: str) -> list[str]:
+    """The names under which captions of the picture with this digest are kept, of every model."""
+    return [name for name in storage.list("captions/") if name.endswith(f"/{sha256}.json")]
 
 
 def _whole(text: str) -> str:

@@ -95,7 +95,8 @@ def check(
         knowledge_base: Whose pictures.
         capabilities: Of the video model that they are for; a picture is judged by the size of it that suits it best.
         size_px: Of the videos, where the model makes any size.
-        expires_within_days: Rights that end so soon, or have ended, are reported.
+        expires_within_days: Rights that end so soon, or have ended, are reported; a day ends in the time zone of the
+            knowledge base.
         clock: The time of now.
     """
     if expires_within_days < 0:
@@ -109,7 +110,10 @@ def check(
     for asset in knowledge_base.assets():
         checked += 1
         found = [*_of_record(asset), *_of_shape(asset, sizes, scale)]
-        if asset.rights.expires_on is not None and (end := rights_end(asset.rights.expires_on)) <= soon:
+        if (
+            asset.rights.expires_on is not None
+            and (end := rights_end(asset.rights.expires_on, knowledge_base.zone)) <= soon
+        ):
             gone = end <= soon - timedelta(days=expires_within_days)
             found.append(("rights_ending", f"Its rights {'ended' if gone else 'end'} with {asset.rights.expires_on}."))
         try:

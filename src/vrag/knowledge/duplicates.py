@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from vrag.knowledge.ordering import temporary_database
 from vrag.media.fingerprint import NEAR_BITS
 
 if TYPE_CHECKING:
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Looks", "Seen"]
 
-_CACHE_KIB: Final = 512
+_BLOCK: Final = 8192
+"""Fingerprints that are compared at once: 64 KiB, which stay in the cache of the processor."""
 
 
 class Seen:
     """The keys that one run came across. They lie in a temporary file, so that a million of them take no memory."""
 
     def __init__(self) -> None:
-        self._database = _temporary(
+        self._database = temporary_database(
             "create table seen(key text primary key, name text, uncaptioned integer) without rowid"
         )
         self._lock = Lock()
@@ -61,15 +62,18 @@ class Seen:
 class Looks:
     """Fingerprints and whose they are, searched exactly.
 
-    All are compared: a count of bits over 100 000 takes less than a tree or bands of bits would (0.1 ms; see
-    `benchmarks/ingest.py`), and needs 8 bytes a picture. Whose they are is asked only of those that are near, and lies in
-    a temporary file.
+    All are compared: a count of bits over 100 000 takes less than a tree or bands of bits would (see
+    `benchmarks/ingest.py`), and needs 8 bytes a picture. They lie in blocks of one size, and what a comparison needs is
+    kept for the next: arrays that grow with the number of pictures, made anew for each of them, leave holes in the heap
+    that are never given back. Whose they are is asked only of those that are near, and lies in a temporary file.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._bits: NDArray[np.uint64] = np.zeros(1024, np.uint64)
-        self._owners = _temporary("create table owner(place integer primary key, sha256 text)")
+        self._blocks: list[NDArray[np.uint64]] = []
+        self._unlike = np.empty(_BLOCK, np.uint64)
+        self._bits = np.empty(_BLOCK, np.uint8)
+        self._owners = temporary_database("create table owner(place integer primary key, sha256 text)")
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -78,31 +82,30 @@ class Looks:
     def add(self, fingerprint: str, sha256: str) -> None:
         """Remember what the picture with this digest looks like."""
         with self._lock:
-            if self._count == len(self._bits):
-                self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
-            self._bits[self._count] = int(fingerprint, 16)
+            block, place = divmod(self._count, _BLOCK)
+            if block == len(self._blocks):
+                self._blocks.append(np.zeros(_BLOCK, np.uint64))
+            self._blocks[block][place] = int(fingerprint, 16)
             self._owners.execute("insert into owner values(?, ?)", (self._count, sha256))
             self._count += 1
 
     def nearest(self, fingerprint: str, sha256: str, *, within: int = NEAR_BITS) -> tuple[str, int] | None:
         """Digest of the nearest other picture and in how many bits it differs, if within `within`; the first of equals."""
+        wanted = np.uint64(int(fingerprint, 16))
+        near: list[tuple[int, int]] = []
         with self._lock:
-            differing = np.bitwise_count(self._bits[: self._count] ^ np.uint64(int(fingerprint, 16)))
-            places = np.flatnonzero(differing <= within)
-            for place in places[np.argsort(differing[places], kind="stable")].tolist():
+            for number, block in enumerate(self._blocks):
+                used = min(_BLOCK, self._count - number * _BLOCK)
+                np.bitwise_xor(block, wanted, out=self._unlike)
+                np.bitwise_count(self._unlike, out=self._bits)
+                places = np.flatnonzero(self._bits[:used] <= within).tolist()
+                near += [(int(self._bits[place]), number * _BLOCK + place) for place in places]
+            for differing, place in sorted(near):
                 (owner,) = self._owners.execute("select sha256 from owner where place = ?", (place,)).fetchone()
                 if owner != sha256:
-                    return owner, int(differing[place])
+                    return owner, differing
         return None
 
     def close(self) -> None:
         """Remove the file."""
         self._owners.close()
-
-
-def _temporary(schema: str) -> sqlite3.Connection:
-    # "" is a private file that SQLite removes when it is closed, and when the process dies.
-    database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-    database.execute(f"pragma cache_size=-{_CACHE_KIB}")
-    database.execute(schema)
-    return database

@@ -10,6 +10,8 @@ from attrs import evolve, field, frozen, validators
 
 from vrag.errors import AlreadyExistsError, ErasedError, NotFoundError, UsageError
 from vrag.interfaces import Storage
+from vrag.knowledge.captioning import caption_names
+from vrag.knowledge.embeddings import kept_names
 from vrag.media.ref import MediaRef
 from vrag.values.assets import Asset
 from vrag.values.canonical import canonical_json, from_json, to_json
@@ -33,7 +35,7 @@ class Erasure:
 
 
 def erase(storage: Storage, asset: Asset, erasure: Erasure) -> Erasure:
-    """Write the decision down, then delete the bytes; a killed run is ended by the next. The first decision stays.
+    """Write the decision down, then delete the bytes, and captions and vectors that were kept; a killed run is ended by the next. The first decision stays.
 
     Raises:
         UsageError: The reason is too long.
@@ -46,6 +48,10 @@ def erase(storage: Storage, asset: Asset, erasure: Erasure) -> Erasure:
     except AlreadyExistsError:
         erasure = erasure_of(storage, asset.original.sha256) or erasure
     storage.delete(asset.original)
+    # What models said of it: sentences and numbers that its bytes could be told by.
+    sha256 = asset.original.sha256
+    for name in (*caption_names(storage, sha256), *kept_names(storage, sha256)):
+        storage.delete(name)
     return erasure
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from vrag.interfaces import Embedder
 from vrag.knowledge.captioning import Captions
+from vrag.knowledge.embeddings import Embeddings
 from vrag.knowledge.report import IngestEstimate
 from vrag.knowledge.travelling import Chunk
 from vrag.media.ref import MediaRef
@@ -23,14 +24,18 @@ _PROBE: Final = MediaRef(sha256="0" * 64, media_type="image/jpeg", size_bytes=1,
 class Estimating:
     """Adds up what would be asked of a captioner and an embedder."""
 
-    def __init__(self, embedder: Embedder | None, kind: Literal["image", "text"], captions: Captions | None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder | None,
+        embeddings: Embeddings | None,
+        kind: Literal["image", "text"],
+        captions: Captions | None,
+    ) -> None:
         self._embedder = embedder
+        self._embeddings = embeddings
         self._kind = kind
         self._captions = captions
-        probe = Item(kind="image", media=_PROBE) if kind == "image" else Item(kind="text", text=_UNWRITTEN)
-        self.embeds_alone = embedder is not None and embedder.estimate([probe]).usd_micros != 0
-        """The embedder costs something, so that each picture is a call of its own."""
-        self.is_paid = self.embeds_alone or (
+        self.is_paid = (embeddings is not None and embeddings.is_paid) or (
             captions is not None and captions.captioner.estimate([_PROBE]).usd_micros != 0
         )
         """Something may have to be paid."""
@@ -55,7 +60,7 @@ class Estimating:
         asked: list[MediaRef] = []
         items: list[Item] = []
         for key, asset in assets.items():
-            described = False
+            described, said = False, None
             if self._captions is not None and asset.caption_source in {None, CaptionSource.FILE_NAME}:
                 said = self._captions.known(asset.original)
                 described = said is None or said.text is not None
@@ -65,9 +70,13 @@ class Estimating:
             if self._embedder is None or (self._kind == "image" and row is not None and row.vector is not None):
                 continue
             if self._kind == "text" and described:
-                items.append(Item(kind="text", text=_UNWRITTEN))
+                item = Item(kind="text", text=_UNWRITTEN if said is None else said.text)
             elif self._kind == "image" or (asset.caption is not None and _has_changed(chunk, asset)):
-                items.append(self.item(asset))
+                item = self.item(asset)
+            else:
+                continue
+            if self._embeddings is None or self._embeddings.known(asset.original.sha256, item) is None:
+                items.append(item)
         self._asked += len(asked)
         self._embedded += len(items)
         if asked and self._captions is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from datetime import tzinfo
 from pathlib import Path
 from threading import RLock
 from typing import BinaryIO, Final, Literal
@@ -17,11 +18,13 @@ from vrag.errors import (
 )
 from vrag.interfaces import Captioner, Embedder, Storage, VectorStore
 from vrag.knowledge.calibration import Calibration, Calibrator
+from vrag.knowledge.embeddings import Questions
 from vrag.knowledge.erasure import Erasure, open_or_erased
+from vrag.knowledge.importing import import_parts
 from vrag.knowledge.ingest import ApproveCost, Ingest, Progress, asset_of
 from vrag.knowledge.likeness import search_like
 from vrag.knowledge.owner import check_owner
-from vrag.knowledge.portability import Exported, Imported, export_parts, import_parts
+from vrag.knowledge.portability import Exported, Imported, export_parts
 from vrag.knowledge.report import IngestEstimate, IngestReport
 from vrag.knowledge.retrieval import RetrievalSettings, search
 from vrag.knowledge.review import Decision, ReviewReport
@@ -93,6 +96,7 @@ class KnowledgeBase:
         self._store = store
         self._storage = storage
         self._embedder = embedder
+        self._questions = None if embedder is None else Questions(name, embedder)
         self._clock = clock or SystemClock()
         self._limits = limits or ImageLimits()
         self._retrieval = retrieval or RetrievalSettings()
@@ -100,13 +104,14 @@ class KnowledgeBase:
         self._owned = False
         # A row is changed by reading it and writing it back.
         self._writing = RLock()
+        self._zone = time_zone_of(time_zone)
         self._vetting = Vetting(
             name,
             store=store,
             storage=storage,
             clock=self._clock,
             policy=policy or UsePolicy(),
-            zone=time_zone_of(time_zone),
+            zone=self._zone,
             writing=self._writing,
         )
 
@@ -124,6 +129,11 @@ class KnowledgeBase:
     def policy(self) -> UsePolicy:
         """What may be used of what was approved."""
         return self._vetting.policy
+
+    @property
+    def zone(self) -> tzinfo:
+        """Whose midnight ends the last day of rights."""
+        return self._zone
 
     def ingest(
         self,
@@ -230,6 +240,7 @@ class KnowledgeBase:
             knowledge_base=self._name,
             store=self._store,
             embedder=self._embedder,
+            questions=self._questions,
             state_of=self._vetting.state_of,
             settings=self._retrieval,
             states=frozenset(states),

@@ -11,6 +11,7 @@ from attrs import define, evolve, frozen
 
 from vrag.errors import UsageError
 from vrag.interfaces import Embedder, Storage, VectorStore
+from vrag.knowledge.embeddings import Embeddings
 from vrag.knowledge.ingest import Progress
 from vrag.knowledge.rows import Vector, asset_of
 from vrag.values.assets import Asset
@@ -60,7 +61,7 @@ class ReindexReport:
     pictures: int
     """In the new index."""
     embedded: int
-    """Pictures that were sent to the embedder; what an earlier try had done is not sent again."""
+    """Pictures that were sent to the embedder; what an earlier try had done, or was paid before, is not sent again."""
     switched: bool
     """False where the index was one of this embedder already."""
 
@@ -164,6 +165,7 @@ class _Copy:
         self._new = new
         self._storage = storage
         self._embedder = embedder
+        self._embeddings = None if embedder is None else Embeddings(embedder, storage)
         self.embedded = 0
 
     def estimate(self) -> Estimate:
@@ -171,8 +173,11 @@ class _Copy:
         total: int | None = 0
         basis = "nothing to embed"
         for batch in self._batches():
-            items = [wanted.item for wanted in batch if wanted.item is not None]
-            if items and self._embedder is not None:
+            asked = [(wanted.row.key[-64:], wanted.item) for wanted in batch if wanted.item is not None]
+            if self._embedder is None or self._embeddings is None:
+                continue
+            items = [item for sha256, item in asked if self._embeddings.known(sha256, item) is None]
+            if items:
                 found = self._embedder.estimate(items)
                 total = None if total is None or found.usd_micros is None else total + found.usd_micros
                 basis = found.basis
@@ -223,10 +228,12 @@ class _Copy:
             same = wanted.held is not None and _item(asset_of(wanted.row), self._embedder) is not None
             vectors[wanted.row.key] = wanted.held.vector if same and wanted.held is not None else None
         asked = [(wanted.row.key, wanted.item) for wanted in batch if wanted.item is not None]
-        if asked and self._embedder is not None:
-            made = self._embedder.embed([item for _, item in asked], "index", self._storage.open)
-            vectors |= {key: vector for (key, _), vector in zip(asked, made, strict=True)}
-            self.embedded += len(asked)
+        if asked and self._embeddings is not None:
+            vectors |= {key: self._embeddings.known(key[-64:], item) for key, item in asked}
+            new = [(key[-64:], item) for key, item in asked if vectors[key] is None]
+            made = iter(self._embeddings.bought(new, self._storage.open))
+            vectors |= {key: next(made) for key, _ in asked if vectors[key] is None}
+            self.embedded += len(new)
         return vectors
 
 

@@ -1,6 +1,7 @@
 """Retrieval: which pictures answer a query, in which order, and when the answer is "no suitable picture".
 
-Order is reciprocal rank fusion of the ranking by meaning (weight 2) and the ranking by words (weight 1), k = 10.
+Order is reciprocal rank fusion of the ranking by meaning (weight 2) and the ranking by words (weight 1), k = 10. Words
+take the first place from the picture that is nearest in meaning only for a picture that has all of them.
 
 A picture is an answer if all content words of the query are words of its caption or tags (in any form: "dogs" finds
 "dog"), or if it has enough in common with it: the cosine of the whole query, that of its subject alone ("shoes" of "red
@@ -20,12 +21,13 @@ from attrs import field, frozen, validators
 
 from vrag.interfaces import Embedder, VectorStore
 from vrag.knowledge.calibration import FEWEST_PICTURES, Calibrator, Thresholds, known_model
+from vrag.knowledge.embeddings import Questions
 from vrag.knowledge.explanation import UNREADABLE, Asked, Found, candidate_of, hit_of, reasons_for, shortfall_of
 from vrag.knowledge.rows import asset_of
 from vrag.knowledge.selection import Selection, diverse, reranked, resting
 from vrag.knowledge.words import content_words, folded, matched_words, subject
 from vrag.values.assets import Asset, ReviewState
-from vrag.values.vectors import AllOf, Filter, IsIn, Item, Refusal, SearchResult, VectorQuery
+from vrag.values.vectors import AllOf, Filter, IsIn, Refusal, SearchResult, VectorQuery
 
 __all__ = ["UNREADABLE", "RetrievalSettings", "StateOf", "Thresholds", "fused", "search", "unknown_script"]
 
@@ -56,6 +58,7 @@ def search(
     knowledge_base: str,
     store: VectorStore,
     embedder: Embedder | None,
+    questions: Questions | None,
     state_of: StateOf,
     settings: RetrievalSettings,
     states: frozenset[ReviewState],
@@ -65,8 +68,11 @@ def search(
     selection: Selection | None = None,
     top_k: int = 10,
 ) -> SearchResult:
-    """Answer `text` with at most `top_k` pictures whose review state is one of `states`, or with a refusal."""
-    asked = _asked(text, embedder)
+    """Answer `text` with at most `top_k` pictures whose review state is one of `states`, or with a refusal.
+
+    `questions` embeds the text, with what it remembers; None asks by words only.
+    """
+    asked = _asked(text, embedder, questions)
     chosen = selection or Selection()
     thresholds, origin = _thresholds(asked, settings, embedder, store, calibrator)
     wanted = top_k * _WIDER if chosen.reorders else top_k
@@ -129,15 +135,13 @@ def unknown_script(text: str, model: str) -> str | None:
     return None
 
 
-def _asked(text: str, embedder: Embedder | None) -> Asked:
+def _asked(text: str, embedder: Embedder | None, questions: Questions | None) -> Asked:
     words, named = content_words(text), subject(text)
-    if embedder is None or "text" not in embedder.modalities:
+    if embedder is None or questions is None or "text" not in embedder.modalities:
         return Asked(text=text, words=words, subject=named, vector=None, subject_vector=None)
     if unasked := unknown_script(text, embedder.space.model):
         return Asked(text=text, words=words, subject=named, vector=None, subject_vector=None, unasked=unasked)
-    alone = named is None or len(words) == 1
-    items = [Item(kind="text", text=text)] + ([] if alone else [Item(kind="text", text=named)])
-    vectors = embedder.embed(items, "query")
+    vectors = questions.vectors([text] if named is None or len(words) == 1 else [text, named])
     return Asked(text=text, words=words, subject=named, vector=vectors[0], subject_vector=vectors[-1])
 
 
@@ -215,7 +219,8 @@ def fused(found: list[Found], settings: RetrievalSettings, asked: list[str]) -> 
     """Best first. Pictures with the same words and the same meaning are equal, and then the larger one is better.
 
     A rank by words counts as much as the share of the query's words that the picture has: of a long query, a picture
-    that happens to have one word is found by words too, and tells nothing.
+    that happens to have one word is found by words too, and tells nothing. Nor does it outdo the nearest in meaning: a
+    sleeping baby is no better answer to "a sleeping dog" than a greyhound asleep.
     """
     # Cosines are compared to 1e-4: beyond that a store promises nothing.
     cosines = sorted({round(one.cosine, 4) for one in found if one.cosine is not None}, reverse=True)
@@ -232,7 +237,13 @@ def fused(found: list[Found], settings: RetrievalSettings, asked: list[str]) -> 
         share = len(set(one.matched)) / len(set(asked)) if asked else 1.0
         words = 0.0 if one.word_rank is None else share / (settings.rrf_k + word_ranks[_same_words(one.asset)])
         one.score = dense + words
-    return sorted(found, key=_best_first)
+    order = sorted(found, key=_best_first)
+    leader = next((one for one in order if one.dense_rank == 1), None)
+    if leader is not None and settings.dense_weight and len(set(order[0].matched)) < len(set(asked)):
+        leader.score = order[0].score
+        order.remove(leader)
+        order.insert(0, leader)
+    return order
 
 
 def _same_words(asset: Asset) -> str:
@@ -254,7 +265,7 @@ def _settings(
 ) -> dict[str, str | float]:
     """What goes into the record: the method, its numbers and the embedding space."""
     used: dict[str, str | float] = {
-        "fusion": "reciprocal rank fusion",
+        "fusion": "reciprocal rank fusion; with some of the words only, none passes the nearest in meaning",
         "rrf_k": settings.rrf_k,
         "dense_weight": settings.dense_weight,
         "pool": pool,

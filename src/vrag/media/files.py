@@ -55,7 +55,7 @@ def _temporary(path: Path) -> tuple[int, Path]:
     raise AssertionError
 
 
-def publish_once(temporary: Path, path: Path, *, lock: Path) -> None:
+def publish_once(temporary: Path | str, path: Path | str, *, lock: Path) -> None:
     """Give a finished file its name. The one place that knows how to do that exactly once.
 
     Raises:
@@ -73,10 +73,10 @@ def publish_once(temporary: Path, path: Path, *, lock: Path) -> None:
         with FileLock(lock):
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, "exists") from None
-            temporary.rename(path)
+            os.rename(temporary, path)  # noqa: PTH104  # text or Path
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Make renames in `folder` survive a power cut, where the system can."""
     if os.name != "posix":  # Windows cannot open a folder, and writes its directory entries itself
         return

@@ -48,6 +48,9 @@ class FolderStorage(Storage):
     a folder that ends in `++`. No symbolic link below the folder is followed.
 
     Readers need no lock. One object may be used by many threads, many processes and over a fork.
+
+    Paths are text inside: `pathlib` keeps every part of a path in a table of the process, and tables of a hundred
+    thousand digests, copied by one thread after the other as they grow, are memory that is never given back.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +96,7 @@ class FolderStorage(Storage):
         path, shown = self._path(key)
         with _translated("open", shown):
             try:
-                self._refuse_links(path.parent)
+                self._refuse_links(_above(path))
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
             except OSError as error:
                 if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}:
@@ -109,14 +112,14 @@ class FolderStorage(Storage):
     def exists(self, key: MediaRef | str) -> bool:
         path, shown = self._path(key)
         with _translated("exists", shown):
-            return path.is_file() and not path.is_symlink() and _inside(path.parent)
+            return os.path.isfile(path) and not os.path.islink(path) and _inside(_above(path))  # noqa: PTH113, PTH114
 
     @override
     def list(self, prefix: str = "") -> Iterator[str]:
         # Whole parts of the prefix are folders: only what lies below them is read.
         above, slash, _ = prefix.rpartition("/")
         try:
-            folder = self._named(f"{above}/x").parent if slash else self._root / "named"
+            folder = _above(self._named(f"{above}/x")) if slash else os.path.join(self._root, "named")  # noqa: PTH118
         except UsageError:
             return  # no name begins so
         self._refuse_links(folder)
@@ -127,34 +130,32 @@ class FolderStorage(Storage):
     def delete(self, key: MediaRef | str) -> None:
         path, shown = self._path(key)
         with _translated("delete", shown), suppress(FileNotFoundError, NotADirectoryError):
-            self._refuse_links(path.parent)
-            path.unlink()
-            sync_folder(path.parent)
+            self._refuse_links(_above(path))
+            os.unlink(path)  # noqa: PTH108
+            sync_folder(_above(path))
 
     @override
     def uri(self, key: MediaRef | str) -> str:
-        return self._path(key)[0].as_uri()
+        return Path(self._path(key)[0]).as_uri()
 
-    def _path(self, key: MediaRef | str) -> tuple[Path, str]:
+    def _path(self, key: MediaRef | str) -> tuple[str, str]:
         return (self._named(key), key) if isinstance(key, str) else (self._object(key.sha256), key.sha256)
 
-    def _object(self, sha256: str) -> Path:
-        return self._root / "objects" / sha256[:2] / sha256
+    def _object(self, sha256: str) -> str:
+        return os.path.join(self._root, "objects", sha256[:2], sha256)  # noqa: PTH118
 
-    def _named(self, name: str) -> Path:
+    def _named(self, name: str) -> str:
         parts = name.split("/")
         if not _NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in parts):
             raise UsageError(
                 f"{name[:80]!a} is no name to store under: 1 to 512 of a-z A-Z 0-9 . _ - /, without empty, '.' or '..' "
                 "parts."
             )
-        folder = self._root / "named"
-        for part in parts[:-1]:
-            folder = folder.joinpath(*_spelled(part)[:-1], _spelled(part)[-1] + "+")
-        return folder.joinpath(*_spelled(parts[-1]))
+        folders = [entry for part in parts[:-1] for entry in (*_spelled(part)[:-1], _spelled(part)[-1] + "+")]
+        return os.path.join(self._root, "named", *folders, *_spelled(parts[-1]))  # noqa: PTH118
 
     @contextmanager
-    def _incoming(self, stream: BinaryIO) -> Iterator[tuple[Path, str, int]]:
+    def _incoming(self, stream: BinaryIO) -> Iterator[tuple[str, str, int]]:
         """All bytes of `stream` in a new file that is on the disk, locked against sweeping, and removed at the end.
 
         What `stream` raises comes out as it is.
@@ -165,26 +166,27 @@ class FolderStorage(Storage):
             digest, size_bytes = hashlib.sha256(), 0
             while chunk := stream.read(_COPY_BYTES):
                 digest.update(chunk)
-                with _translated("write", path.name):
+                with _translated("write", "incoming"):
                     file.write(chunk)
                 size_bytes += len(chunk)
-            with _translated("write", path.name):
+            with _translated("write", "incoming"):
                 file.flush()
                 os.fsync(file.fileno())
             yield path, digest.hexdigest(), size_bytes
         finally:
             with suppress(OSError):  # a full disk may fail here again; the first error is the one to tell
                 file.close()
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108
 
-    def _claim(self) -> tuple[Path, BinaryIO]:
+    def _claim(self) -> tuple[str, BinaryIO]:
         folder = self._root / "incoming"
         self._refuse_links(folder)
         folder.mkdir(exist_ok=True)
         for number in self._numbers:
-            path = folder / f"{os.getpid()}-{number}.part"
+            path = os.path.join(folder, f"{os.getpid()}-{number}.part")  # noqa: PTH118
             try:
-                file = path.open("xb")
+                file = open(path, "xb")  # noqa: PTH123, SIM115
             except FileExistsError:  # of another machine or container with the same process number
                 continue
             if fcntl is not None:
@@ -203,20 +205,24 @@ class FolderStorage(Storage):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
-    def _create(self, temporary: Path, path: Path) -> None:
+    def _create(self, temporary: str, path: str) -> None:
         """Give the finished file its name; `FileExistsError` if there is one."""
-        self._refuse_links(path.parent)
-        new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        above = _above(path)
+        self._refuse_links(above)
+        new, folder = [], above
+        while not os.path.exists(folder):  # noqa: PTH110
+            new.append(folder)
+            folder = _above(folder)
+        os.makedirs(above, exist_ok=True)  # noqa: PTH103
         try:
             publish_once(temporary, path, lock=self._root / "create.lock")
         except FileExistsError:
-            sync_folder(path.parent)  # its writer may not have come to this yet, and we are about to vouch for it
+            sync_folder(above)  # its writer may not have come to this yet, and we are about to vouch for it
             raise
-        for folder in (path.parent, *(made.parent for made in new)):
-            sync_folder(folder)
+        for changed in (above, *map(_above, new)):
+            sync_folder(changed)
 
-    def _refuse_links(self, folder: Path) -> None:
+    def _refuse_links(self, folder: Path | str) -> None:
         if not _inside(folder):
             raise BackendError(
                 f"'{folder}' leads through a symbolic link, and this storage follows none.",
@@ -268,9 +274,13 @@ class _CheckedFile(io.FileIO):
             )
 
 
-def _inside(folder: Path) -> bool:
+def _above(path: str) -> str:
+    return os.path.dirname(path)  # noqa: PTH120
+
+
+def _inside(folder: Path | str) -> bool:
     """Whether no link was planted on the way to `folder`, which need not exist; its root was resolved."""
-    return folder.resolve() == folder
+    return os.path.realpath(folder) == os.fspath(folder)
 
 
 def _spelled(part: str) -> list[str]:
@@ -293,7 +303,7 @@ def _read_spelling(entry: str) -> str:
     return re.sub(r"\+([a-z])", lambda capital: capital[1].upper(), plain) + end
 
 
-def _names(folder: Path, above: str, prefix: str) -> Iterator[str]:
+def _names(folder: str, above: str, prefix: str) -> Iterator[str]:
     """Names below `folder` in order; folders that cannot hold one with `prefix` are not entered."""
     try:
         with os.scandir(folder) as entries:
@@ -314,7 +324,7 @@ def _names(folder: Path, above: str, prefix: str) -> Iterator[str]:
             if not is_folder:
                 streams.append(iter((name,) if name.startswith(prefix) else ()))
             elif name.startswith(prefix) or prefix.startswith(name):
-                streams.append(_names(folder / entry, name, prefix))
+                streams.append(_names(os.path.join(folder, entry), name, prefix))  # noqa: PTH118
         yield from merge(*streams)
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from vrag.errors import BackendError, FormatVersionError, SpaceMismatchError, Us
 from vrag.values.vectors import AllOf, AnyOf, Between, EmbeddingSpace, FieldKind, Filter, Is, IsIn, Not, check_filter
 from vrag.workspace.db import use_safest_journal
 
-__all__ = ["RowDatabase", "filter_sql", "is_storable"]
+__all__ = ["RowDatabase", "count_write", "filter_sql", "is_storable", "remove_rows"]
 
 MIGRATIONS: Final = (
     """
@@ -38,6 +38,9 @@ MIGRATIONS: Final = (
     """,
 )
 """Step n brings a file from schema n to n + 1. Steps are only ever added."""
+
+CACHE_KIB: Final = 512
+"""Of each connection. The system keeps the file in its own memory; what SQLite keeps beside it grows with the store."""
 
 MAX_FILTER_VALUES: Final = 10_000
 
@@ -145,6 +148,7 @@ class RowDatabase:
             )
             try:
                 use_safest_journal(connection, self._folder / "store.sqlite3")
+                connection.execute(f"pragma cache_size=-{CACHE_KIB}")
                 self._migrate(connection)
             except BaseException:
                 connection.close()
@@ -231,3 +235,26 @@ def is_storable(value: str | float) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def remove_rows(connection: sqlite3.Connection, keys: Iterable[str]) -> int:
+    """Take rows away with their words and fields, and mark their vectors dead; how many there were."""
+    asked = [key for key in dict.fromkeys(keys) if is_storable(key)]
+    rows = [connection.execute("select id, slot from entry where key = ?", (key,)).fetchone() for key in asked]
+    ids = [(row[0],) for row in rows if row is not None]
+    dead = [row[1] for row in rows if row is not None and row[1] is not None]
+    for sql in (
+        "delete from words where rowid = ?",
+        "delete from field where entry = ?",
+        "delete from entry where id = ?",
+    ):
+        connection.executemany(sql, ids)
+    (already,) = connection.execute("select deaths from state").fetchone()
+    connection.executemany("insert into death values(?, ?)", enumerate(dead, start=already + 1))
+    connection.execute("update state set deaths = deaths + ?", (len(dead),))
+    return len(ids)
+
+
+def count_write(connection: sqlite3.Connection) -> str:
+    """Note that something was written, and name it."""
+    return str(connection.execute("update state set writes = writes + 1 returning writes").fetchone()[0])

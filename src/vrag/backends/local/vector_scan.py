@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,23 @@ class VectorFile:
             file.flush()
             os.fsync(file.fileno())
 
+    def read(self, slots: Sequence[int]) -> list[NDArray[np.float32]]:
+        """These rows, copied: pages of a mapped file that were touched count as memory of the process, these do not.
+
+        Raises:
+            BackendError: The file is too short.
+            FileNotFoundError: It is not there (any more).
+        """
+        rows: list[NDArray[np.float32]] = []
+        with self.path.open("rb", buffering=0) as file:
+            for slot in slots:
+                file.seek(slot * self._row_bytes)
+                data = file.read(self._row_bytes)
+                if len(data) < self._row_bytes:
+                    raise self._too_short(os.fstat(file.fileno()).st_size // self._row_bytes, slot + 1)
+                rows.append(np.frombuffer(data, "<f4").astype(np.float32))
+        return rows
+
     def map(self, count: int) -> NDArray[np.float32]:
         """At least `count` rows, read from the disk as they are touched.
 
@@ -62,14 +80,17 @@ class VectorFile:
         with self.path.open("rb") as file:
             rows = os.fstat(file.fileno()).st_size // self._row_bytes
             if rows < count:
-                raise BackendError(
-                    f"'{self.path}' holds {rows} vectors and should hold {count}: it was cut or changed.",
-                    backend="local",
-                    operation="open",
-                    hint="restore the folder from a copy, or ingest the pictures again into a new one",
-                )
+                raise self._too_short(rows, count)
             mapped = mmap.mmap(file.fileno(), rows * self._row_bytes, access=mmap.ACCESS_READ)
         return np.frombuffer(mapped, dtype="<f4").reshape(rows, self._dimension)
+
+    def _too_short(self, rows: int, wanted: int) -> BackendError:
+        return BackendError(
+            f"'{self.path}' holds {rows} vectors and should hold {wanted}: it was cut or changed.",
+            backend="local",
+            operation="open",
+            hint="restore the folder from a copy, or ingest the pictures again into a new one",
+        )
 
 
 @frozen(kw_only=True, eq=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vrag.backends.local.index_pointer import is_replaced
-from vrag.backends.local.vector_rows import RowDatabase, filter_sql, is_storable
+from vrag.backends.local.vector_rows import RowDatabase, count_write, filter_sql, is_storable, remove_rows
 from vrag.backends.local.vector_scan import CHUNK_ROWS, Snapshot, VectorFile, nearest
 from vrag.backends.local.word_index import add_words, ranked_keys
 from vrag.errors import SpaceMismatchError, UsageError
@@ -44,6 +45,7 @@ PAGE_ROWS: Final = 1000
 """`scan` holds this many rows in memory."""
 
 _COLUMNS: Final = "key, slot, text, fields, payload"
+_Stored = tuple[str, int | None, str, str, str]
 
 
 @frozen(kw_only=True, eq=False)
@@ -111,7 +113,7 @@ class LocalVectorStore(VectorStore):
                 self._vector_file(generation).write(slots, np.stack(vectors))
                 if slots == 0:
                     sync_folder(self._folder)
-            _remove(connection, [row.record.key for row in rows])
+            remove_rows(connection, [row.record.key for row in rows])
             (last,) = connection.execute("select coalesce(max(id), 0) from entry").fetchone()
             numbered = list(enumerate(rows, start=last + 1))
             slot = iter(range(slots, slots + len(vectors)))
@@ -136,7 +138,7 @@ class LocalVectorStore(VectorStore):
             )
             add_words(connection, ((number, row.record.text) for number, row in numbered))
             connection.execute("update state set slots = slots + ?", (len(vectors),))
-            receipt = Receipt(id=_count_write(connection), count=len(rows))
+            receipt = Receipt(id=count_write(connection), count=len(rows))
         self._compact()
         return receipt
 
@@ -144,8 +146,8 @@ class LocalVectorStore(VectorStore):
     def delete(self, keys: Sequence[str]) -> Receipt:
         with self._rows.writing("delete") as connection:
             self._refuse_if_replaced()
-            count = _remove(connection, keys)
-            receipt = Receipt(id=_count_write(connection), count=count)
+            count = remove_rows(connection, keys)
+            receipt = Receipt(id=count_write(connection), count=count)
         self._compact()
         return receipt
 
@@ -190,9 +192,12 @@ class LocalVectorStore(VectorStore):
     @override
     def get(self, keys: Sequence[str]) -> Sequence[VectorRecord]:
         sql = f"select {_COLUMNS} from entry where key = ?"  # noqa: S608  # a constant, values bound
-        with self._reading("get") as (connection, snapshot):
+
+        def asked(connection: sqlite3.Connection) -> list[_Stored]:
             rows = (connection.execute(sql, (key,)).fetchone() for key in keys if is_storable(key))
-            return [_record(row, snapshot) for row in rows if row is not None]
+            return [row for row in rows if row is not None]
+
+        return self._records("get", asked)
 
     @override
     def scan(self, filter: Filter | None = None) -> Iterator[VectorRecord]:
@@ -230,8 +235,7 @@ class LocalVectorStore(VectorStore):
         sql = f"select {_COLUMNS} from entry where key > ? and {condition} order by key limit {PAGE_ROWS}"  # noqa: S608  # values bound
         after, more = "", True
         while more:
-            with self._reading("scan") as (connection, snapshot):
-                page = [_record(row, snapshot) for row in connection.execute(sql, (after, *values))]
+            page = self._records("scan", partial(_page, sql, (after, *values)))
             yield from page
             more = len(page) == PAGE_ROWS
             after = page[-1].key if page else after
@@ -287,6 +291,22 @@ class LocalVectorStore(VectorStore):
                 connection.execute("begin")
                 snapshot = self._fresh(connection)
             yield connection, snapshot
+
+    def _records(self, operation: str, asked: Callable[[sqlite3.Connection], list[_Stored]]) -> list[VectorRecord]:
+        """The rows that `asked` finds, with their vectors; memory holds no more than these, however large the store is."""
+        with self._rows.reading(operation) as connection:
+            try:
+                return self._with_vectors(connection, asked(connection))
+            except FileNotFoundError:  # as in `_reading`
+                connection.execute("rollback")
+                connection.execute("begin")
+                return self._with_vectors(connection, asked(connection))
+
+    def _with_vectors(self, connection: sqlite3.Connection, rows: list[_Stored]) -> list[VectorRecord]:
+        slots = [row[1] for row in rows if row[1] is not None]
+        (generation,) = connection.execute("select generation from state").fetchone()
+        vectors = iter(self._vector_file(generation).read(slots) if slots else ())
+        return [_record(row, None if row[1] is None else next(vectors)) for row in rows]
 
     def _fresh(self, connection: sqlite3.Connection) -> Snapshot:
         """The vectors as this transaction sees them: the last snapshot, and what has changed since."""
@@ -347,28 +367,6 @@ class LocalVectorStore(VectorStore):
         return VectorFile(self._folder / f"vectors-{generation}.f32", dimension)
 
 
-def _remove(connection: sqlite3.Connection, keys: Iterable[str]) -> int:
-    """Take rows away with their words and fields, and mark their vectors dead; how many there were."""
-    asked = [key for key in dict.fromkeys(keys) if is_storable(key)]
-    rows = [connection.execute("select id, slot from entry where key = ?", (key,)).fetchone() for key in asked]
-    ids = [(row[0],) for row in rows if row is not None]
-    dead = [row[1] for row in rows if row is not None and row[1] is not None]
-    for sql in (
-        "delete from words where rowid = ?",
-        "delete from field where entry = ?",
-        "delete from entry where id = ?",
-    ):
-        connection.executemany(sql, ids)
-    (already,) = connection.execute("select deaths from state").fetchone()
-    connection.executemany("insert into death values(?, ?)", enumerate(dead, start=already + 1))
-    connection.execute("update state set deaths = deaths + ?", (len(dead),))
-    return len(ids)
-
-
-def _count_write(connection: sqlite3.Connection) -> str:
-    return str(connection.execute("update state set writes = writes + 1 returning writes").fetchone()[0])
-
-
 def _wasteful(connection: sqlite3.Connection) -> bool:
     slots, deaths = connection.execute("select slots, deaths from state").fetchone()
     return bool(deaths >= COMPACT_SLOTS and 2 * deaths > slots)
@@ -378,12 +376,16 @@ def _integers(rows: Iterable[tuple[int]]) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(rows), np.int64)
 
 
-def _record(row: tuple[str, int | None, str, str, str], snapshot: Snapshot) -> VectorRecord:
-    key, slot, text, fields, payload = row
+def _page(sql: str, values: Sequence[str | float], connection: sqlite3.Connection) -> list[_Stored]:
+    return connection.execute(sql, values).fetchall()
+
+
+def _record(row: _Stored, vector: NDArray[np.float32] | None) -> VectorRecord:
+    key, _, text, fields, payload = row
     values: dict[str, Any] = json.loads(fields)
     return VectorRecord(
         key=key,
-        vector=None if slot is None else np.array(snapshot.vectors[slot], np.float32),
+        vector=vector,
         text=text,
         fields={name: tuple(value) if isinstance(value, list) else value for name, value in values.items()},
         payload=payload,
