@@ -1,5 +1,6 @@
 """Servers for the tests of this folder: a fake S3 over HTTP, and a real OpenSearch node."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,22 +47,41 @@ def s3_client():
     return make
 
 
-_nodes = []
+_NODE = "opensearch_node"
 
 
 @pytest.fixture(scope="session")
-def opensearch_url():
-    """A running node; without anything to make one of, the tests that need it are skipped."""
+def _node():
+    """URL and description of a running node.
+
+    Without anything to make one of, the tests that need it are skipped; with `VRAG_TEST_NEED_OPENSEARCH` set, as
+    `.ci/run` does where there are Java and Maven, they fail. A node that does not start is an error always.
+    """
     try:
         started = running_node()
         url = started.__enter__()
     except NodeUnavailableError as error:
-        pytest.skip(f"no OpenSearch node: {error}")
+        missing = f"no OpenSearch node: {error}"
+        if os.environ.get("VRAG_TEST_NEED_OPENSEARCH"):
+            pytest.fail(missing)
+        pytest.skip(missing)
     try:
-        _nodes.append(_described(url))
-        yield url
+        yield url, _described(url)
     finally:
         started.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(_node):
+    """The address of a real node."""
+    return _node[0]
+
+
+@pytest.fixture(autouse=True)
+def _noted(request):
+    """Notes in the report of each test that uses a node which one it was; reports travel between processes."""
+    if "opensearch_url" in request.fixturenames:
+        request.node.user_properties.append((_NODE, request.getfixturevalue("_node")[1]))
 
 
 def _described(url):
@@ -71,13 +91,19 @@ def _described(url):
     try:
         version = client.info()["version"]["number"]
         plugins = client.cat.plugins(format="json", h="component,version")
-        return version, ", ".join(f"{found['component']} {found['version']}" for found in plugins)
+        listed = ", ".join(f"{found['component']} {found['version']}" for found in plugins)
+        return f"OpenSearch {version}; plugins: {listed}"
     finally:
         client.close()
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What ran on a real node, for whoever reads the log."""
-    for version, plugins in _nodes:
-        ran = [report for report in terminalreporter.stats.get("passed", ()) if "OpenSearchOnNode" in report.nodeid]
-        terminalreporter.write_line(f"OpenSearch {version}; plugins: {plugins}; {len(ran)} contract tests passed on it")
+    """What ran on a real node, for whoever reads the log; `.ci/run` looks for these lines."""
+    counts = {}
+    for report in terminalreporter.stats.get("passed", ()):
+        node = dict(report.user_properties).get(_NODE)
+        if node is not None and report.when == "call":
+            contract, all_ = counts.get(node, (0, 0))
+            counts[node] = (contract + ("OpenSearchOnNode::" in report.nodeid), all_ + 1)
+    for node, (contract, all_) in counts.items():
+        terminalreporter.write_line(f"{node}; {contract} contract tests passed on it, {all_} tests in all")

@@ -311,3 +311,8 @@ def _run_maven(work: Path, java_home: Path) -> None:
     )
     if ran.returncode:
         raise RuntimeError("Maven could not fetch the parts of OpenSearch:\n" + (ran.stdout + ran.stderr)[-3000:])
+
+
+if __name__ == "__main__":  # what needs a network, before tests that run without one
+    if "VRAG_TEST_OPENSEARCH_URL" not in os.environ and not _docker_answers():
+        print(_assembled(_java_home()))

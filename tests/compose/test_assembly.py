@@ -65,7 +65,7 @@ def test_ours_is_the_entry_point_of_the_project() -> None:
     if not pyproject.is_file():
         pytest.skip("tested outside the source tree")
     declared = tomllib.loads(pyproject.read_text("utf-8"))["project"]["entry-points"][GROUP]
-    assert declared == {_OURS.name: _OURS.value}
+    assert declared == {point.name: point.value for point in _OURS}
     assert installed_backends()["local"].load() is backend
 
 
@@ -96,7 +96,7 @@ def test_one_embedder_serves_all_that_ask_for_the_same(third_party: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("use = 'nobody:x'", ["vrag.toml:1", "'nobody'", "installed: acme, broken, local, odd"]),
+        ("use = 'nobody:x'", ["vrag.toml:1", "'nobody'", "installed: acme, aws, broken, local, odd"]),
         ("use = 'acme:other'", ["no video generator 'other'", "it has: acme:pretend"]),
         ("use = 'local:opencv'", ["no video generator 'opencv'", "local:camera-moves", "another seam: inpainter"]),
         ("use = 'acme:pretend'\nregoin = 'eu'", ["vrag.toml:1: 'acme:pretend'", "'regoin'", "Did you mean 'region'?"]),

@@ -5,6 +5,7 @@ A package registers an entry point in the group `vrag.backends` that loads a `Ba
 ```toml
 [project.entry-points."vrag.backends"]
 local = "vrag.backends.local:backend"
+aws = "vrag.backends.aws:backend"
 ```
 
 `use = "local:camera-moves"` in `vrag.toml` then means: entry point `local`, name `camera-moves`.
@@ -13,7 +14,7 @@ local = "vrag.backends.local:backend"
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,7 @@ SEAMS = (
     "inpainter",
     "captioner",
     "signer",
+    "moderator",
 )
 """The keys of a `Backend`. `vector_indexes` has the names of `vector_store`, for stores that can be reindexed."""
 
@@ -52,6 +54,10 @@ class Context:
     """Where secrets are: an option `x_env` holds the name of the variable, never the secret."""
     space: EmbeddingSpace | None = None
     """For a vector store: the space of its vectors; None is words only."""
+    settings: Mapping[str, JSON] = field(factory=dict)
+    """What the file says once for all parts of this backend, such as its table `[aws]`."""
+    shared: MutableMapping[str, Any] = field(factory=dict, repr=False)
+    """The same object for all parts of one assembly: what they share, such as connections, under a key of their own."""
 
 
 class Factory(Protocol):

@@ -13,17 +13,21 @@ from attrs import evolve, fields
 
 from vrag.backends import SEAMS, Backend, Context
 from vrag.clock import Clock, SystemClock
-from vrag.compose.configuration import Configuration, Part
+from vrag.compose import evidence
+from vrag.compose.configuration import Configuration, Part, Setting, part_of
 from vrag.errors import ConfigError, MissingExtraError, NotFoundError, UsageError
-from vrag.interfaces import Embedder, Inpainter, Signer, Storage, VideoGenerator
+from vrag.interfaces import Captioner, Embedder, Inpainter, Signer, Storage, VideoGenerator
 from vrag.knowledge.erasure import erasure_of, open_or_erased
 from vrag.knowledge.ingest import Progress
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.knowledge.reindex import ReindexReport, reindex
 from vrag.knowledge.retrieval import RetrievalSettings
+from vrag.knowledge.rights import UsePolicy, time_zone_of
 from vrag.media.header import ImageLimits
 from vrag.media.ref import MediaRef
 from vrag.pipeline import VRAGPipeline
+from vrag.provenance.certificates import read_anchors
+from vrag.provenance.checkpoints import StateFolder, state_folder
 from vrag.values.assets import check_knowledge_base_name
 from vrag.values.canonical import canonical_json, from_json
 from vrag.values.requests import Estimate
@@ -32,12 +36,14 @@ from vrag.workspace import Workspace
 __all__ = ["Assembly", "installed_backends"]
 
 GROUP = "vrag.backends"
-_OURS = EntryPoint(name="local", value="vrag.backends.local:backend", group=GROUP)
-"""The entry point of `pyproject.toml`, for a source tree that runs without being installed."""
+_OURS = tuple(EntryPoint(name=name, value=f"vrag.backends.{name}:backend", group=GROUP) for name in ("local", "aws"))
+"""The entry points of `pyproject.toml`, for a source tree that runs without being installed."""
+_MAY_BE_NONE = frozenset({"embedder", "inpainter", "captioner", "moderator"})
+_PATHS = frozenset({"folder", "file", "ca_bundle", "certificate_file", "key_file", "font"})
 
 _logger = logging.getLogger(__name__)
 PipelineT = TypeVar("PipelineT", bound=VRAGPipeline)
-TableT = TypeVar("TableT", ImageLimits, RetrievalSettings)
+TableT = TypeVar("TableT", ImageLimits, RetrievalSettings, UsePolicy)
 
 
 def installed_backends() -> dict[str, EntryPoint]:
@@ -54,7 +60,8 @@ def installed_backends() -> dict[str, EntryPoint]:
                 f"Two installed packages register the backend '{point.name}': {_owner(other)} and {_owner(point)}.",
                 hint=f"pip uninstall {_owner(point)}",
             )
-    found.setdefault(_OURS.name, _OURS)
+    for point in _OURS:
+        found.setdefault(point.name, point)
     return found
 
 
@@ -73,6 +80,7 @@ class Assembly:
         self._clock = clock or SystemClock()
         self._environ = environ if environ is not None else {}
         self._embedders: dict[bytes, Embedder | None] = {}
+        self._shared: dict[str, Any] = {}
 
     # -- parts
 
@@ -97,6 +105,18 @@ class Assembly:
             if not self.configuration.part("workspace.inpainter").is_default:
                 raise
             return None
+        return made
+
+    @cached_property
+    def moderator(self) -> Any:
+        """What checks words and pictures before they are sent; None where none is configured."""
+        return self._make("moderator", "workspace.moderator", "moderator", self.folder / "moderation")
+
+    def captioner(self, name: str) -> Captioner | None:
+        """What describes the pictures of a knowledge base that have no words; None where none is configured."""
+        made: Captioner | None = self._make(
+            "captioner", f"knowledge_bases.{name}.captioner", name, self.folder / "kb" / name / "captions"
+        )
         return made
 
     def generator(self, name: str) -> VideoGenerator:
@@ -134,7 +154,19 @@ class Assembly:
             clock=self._clock,
             limits=self._table(f"{key}.limits", ImageLimits),
             retrieval=self._table(f"{key}.retrieval", RetrievalSettings),
+            policy=self._table(f"{key}.policy", UsePolicy),
+            time_zone=self._time_zone(f"{key}.time_zone"),
         )
+
+    def _time_zone(self, key: str) -> str:
+        said = self.configuration.tables.get(key)
+        if said is None:
+            return "UTC"
+        try:
+            time_zone_of(said.value)
+        except UsageError as error:
+            raise ConfigError(f"{said.origin}: {error.message}", hint=error.hint) from error
+        return str(said.value)
 
     def _table(self, key: str, kind: type[TableT]) -> TableT | None:
         table = self.configuration.tables.get(key)
@@ -198,6 +230,10 @@ class Assembly:
         made = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
         return sorted({*made, *(self.configuration.knowledge_bases or ())})
 
+    def embedder(self, name: str) -> Embedder | None:
+        """What makes the vectors of a knowledge base; None for words only."""
+        return self._embedder(f"knowledge_bases.{name}.embedder", name)
+
     def _embedder(self, key: str, name: str) -> Embedder | None:
         part = self.configuration.part(key)
         # One embedder serves every knowledge base that asks for the same: its weights are in memory once.
@@ -217,16 +253,42 @@ class Assembly:
     def pipeline(self, kind: type[PipelineT]) -> PipelineT:
         """All of it."""
         generators = {name: self.generator(name) for name in self.generator_names()}
+        tables, keys = self.configuration.tables, self.folder / "keys"
+        marks = self._table_with_paths("marking")
+        is_new = not (self.folder / "vrag.db").exists()
+        workspace = Workspace(self.folder, clock=self._clock)
+        state = StateFolder(state_folder(self._environ), workspace=self.folder)
+        if is_new:
+            state.accept(workspace.ledger.id)  # whoever begins a workspace anew has put the old one away
         return kind(
-            workspace=Workspace(self.folder, clock=self._clock),
+            workspace=workspace,
             knowledge_bases=self._knowledge_bases(),
             generators=generators,
             storage=self.storage,
             signer=self.signer,
             inpainter=self.inpainter,
+            moderator=self.moderator,
             policy=self.configuration.policy,
+            caps=evidence.caps(tables.get("budget")),
+            marking=evidence.marking(marks),
+            claim_signer=evidence.claims(
+                marks,
+                keys,
+                signer=lambda value, origin: self._made("signer", part_of(value, origin), "claims", keys),
+                clock=self._clock,
+            ),
+            anchors=lambda: read_anchors(keys),
+            keepers=evidence.keepers(
+                self._table_with_paths("checkpoints"),
+                state,
+                storage=lambda value, origin: self._made("storage", part_of(value, origin), "checkpoints", self.folder),
+            ),
             clock=self._clock,
         )
+
+    def _table_with_paths(self, name: str) -> Setting | None:
+        table = self.configuration.tables.get(name)
+        return None if table is None else evolve(table, value=self.with_paths(table.value))
 
     def _knowledge_bases(self) -> Any:
         configured = self.configuration.knowledge_bases
@@ -240,28 +302,52 @@ class Assembly:
     def _make(self, seam: str, key: str, name: str, folder: Path, **context: Any) -> Any:
         part = self.configuration.part(key)
         if part.use == "none":
-            if seam in {"embedder", "inpainter"}:
+            if seam in _MAY_BE_NONE:
                 return None
             raise ConfigError(f"{part.origin}: '{key}' cannot be none.", hint="vrag config show")
-        made_for = Context(name=name, folder=folder, clock=self._clock, environ=self._environ)
+        return self._made(seam, part, name, folder, **context)
+
+    def _made(self, seam: str, part: Part, name: str, folder: Path, **context: Any) -> Any:
+        resolved = self._resolved(part)
         try:
-            return _factory(seam, part)(self._resolved(part).options, evolve(made_for, **context))
+            return _factory(seam, part)(resolved.options, self._context(name, folder, part, **context))
         except MissingExtraError:
             raise
         except ConfigError as error:
             where = "" if error.message.startswith(part.origin) else f"{part.origin}: '{part.use}': "
             raise ConfigError(f"{where}{error.message}", hint=error.hint) from error
+        except UsageError as error:
+            if type(error) is not UsageError:  # such as another embedding space: the kind says more than the place
+                raise
+            raise ConfigError(f"{part.origin}: '{part.use}': {error.message}", hint=error.hint) from error
+
+    def _context(self, name: str, folder: Path, part: Part, **context: Any) -> Context:
+        package = part.use.partition(":")[0]
+        table = self.configuration.tables.get(package)
+        return Context(
+            name=name,
+            folder=folder,
+            clock=self._clock,
+            environ=self._environ,
+            settings={} if table is None else self.with_paths(table.value),
+            shared=self._shared,
+            **context,
+        )
 
     def _resolved(self, part: Part) -> Part:
+        return evolve(part, options=self.with_paths(part.options))
+
+    def with_paths(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Paths of a file are relative to that file."""
         base = self.configuration.path.parent if self.configuration.path else Path()
-        options = {
+        return {
             key: str(Path(base, Path(value).expanduser()))
-            if key in {"folder", "file"} and isinstance(value, str)
+            if key in _PATHS and isinstance(value, str)
+            else self.with_paths(value)
+            if isinstance(value, Mapping)
             else value
-            for key, value in part.options.items()
+            for key, value in options.items()
         }
-        return evolve(part, options=options)
 
 
 def _factory(seam: str, part: Part) -> Any:

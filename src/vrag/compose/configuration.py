@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,35 +11,38 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import attrs
 from attrs import frozen
 
-from vrag.errors import ConfigError, FormatVersionError, UsageError
+from vrag.backends.aws.clients import CONNECTION, SERVICES, check_settings
+from vrag.compose.document import Document, read_document, unknown_key
+from vrag.errors import ConfigError, UsageError
 from vrag.values.assets import check_knowledge_base_name
 from vrag.values.briefs import Brief
 from vrag.values.canonical import JSON
 from vrag.values.policy import Policy
 
-__all__ = ["FILE_NAME", "Configuration", "Part", "Setting", "find_file", "read_configuration"]
+__all__ = ["FILE_NAME", "Configuration", "Part", "Setting", "find_file", "part_of", "read_configuration"]
 
 FILE_NAME: Final = "vrag.toml"
-FORMAT: Final = 1
-_LINES_COUNTED: Final = 400
 _NAMED_SECTIONS: Final = ("generators", "knowledge_bases")
-_KNOWLEDGE_BASE_PARTS: Final = ("embedder", "store", "storage")
-_KNOWLEDGE_BASE_TABLES: Final = ("limits", "retrieval")
+_AWS: Final = "aws"
+"""The table of what all parts on AWS have in common."""
+_TABLES: Final = ("budget", "marking", "checkpoints")
+"""Whole tables; `vrag.compose.evidence` knows their keys."""
+_KNOWLEDGE_BASE_PARTS: Final = ("embedder", "store", "storage", "captioner")
+_KNOWLEDGE_BASE_TABLES: Final = ("limits", "retrieval", "policy")
+_KNOWLEDGE_BASE_TEXTS: Final = MappingProxyType({"time_zone": "Europe/Berlin"})
+"""Texts, each with an example."""
 _DEFAULT_PARTS: Final = MappingProxyType(
     {
         "workspace.storage": "local:folder",
         "workspace.signer": "local:key-file",
         "workspace.inpainter": "local:opencv",
+        "workspace.moderator": "none",
         "generators.camera": "local:camera-moves",
     }
 )
 _KNOWLEDGE_BASE_DEFAULTS: Final = MappingProxyType(
-    {"embedder": "local:wordllama", "store": "local:exact", "storage": "local:folder"}
+    {"embedder": "local:wordllama", "store": "local:exact", "storage": "local:folder", "captioner": "none"}
 )
-_SECRET = re.compile(
-    r"(?:^|[_-])(?:password|passwd|passphrase|secret|token|credentials?|(?:api|access|private)[_-]?key)$"
-)
-_SECRET_VALUE = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|://[^/@\s]*:[^/@\s]+@|-----BEGIN [A-Z ]*PRIVATE KEY")
 _USE = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 
 
@@ -58,7 +59,7 @@ def _scalars() -> dict[str, tuple[type, JSON]]:
 
 
 SCALARS: Final = MappingProxyType(_scalars())
-_SINGLE_PARTS: Final = ("workspace.storage", "workspace.signer", "workspace.inpainter")
+_SINGLE_PARTS: Final = ("workspace.storage", "workspace.signer", "workspace.inpainter", "workspace.moderator")
 
 
 @frozen(kw_only=True)
@@ -96,7 +97,7 @@ class Configuration:
     parts: Mapping[str, Part]
     """Every configured backend by its dotted name: `generators.luma`, `knowledge_bases.brand.embedder` …"""
     tables: Mapping[str, Setting]
-    """`knowledge_bases.brand.limits` and `.retrieval`, as they were written."""
+    """`aws`, `budget`, `marking`, `checkpoints`, and `knowledge_bases.brand.limits`, `.retrieval`, `.policy` and `.time_zone`, as they were written."""
     knowledge_bases: tuple[str, ...] | None
     """The names of the file; None: every name is allowed, with the defaults."""
 
@@ -122,10 +123,18 @@ class Configuration:
             rows.append((f"{key}.use", part.use, part.origin))
             rows += [(f"{key}.{name}", value, part.origin) for name, value in part.options.items()]
         for key, table in self.tables.items():
-            rows += [(f"{key}.{name}", value, table.origin) for name, value in table.value.items()]
+            rows += [(name, value, table.origin) for name, value in _leaves(key, table.value)]
         if self.knowledge_bases is None:
             rows += [(f"knowledge_bases.*.{key}.use", use, "default") for key, use in _KNOWLEDGE_BASE_DEFAULTS.items()]
         return sorted(rows, key=lambda row: row[0])
+
+
+def _leaves(key: str, value: JSON) -> Iterator[tuple[str, JSON]]:
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner)
 
 
 def find_file(environ: Mapping[str, str], start: Path | None = None) -> Path | None:
@@ -157,180 +166,145 @@ def read_configuration(
     """
     start = (start or Path.cwd()).absolute()
     file = file and Path(start, file)
-    document, lines = _read(file) if file else ({}, {})
-    walker = _Document(document, lines, file.name if file else FILE_NAME)
-    walker.check()
+    document = read_document(file, FILE_NAME)
+    _check(document)
+    content = document.content
 
     settings = {key: Setting(value=default, origin="default") for key, (_, default) in SCALARS.items()}
     parts = {key: Part(use=use, options={}, origin="default") for key, use in _DEFAULT_PARTS.items()}
-    if document.get("generators"):
+    if content.get("generators"):
         del parts["generators.camera"]
     for key in SCALARS:
         section, name = key.split(".")
-        if name in document.get(section, {}):
-            where = walker.where(section, name)
-            settings[key] = Setting(value=_typed(key, document[section][name], where), origin=where)
-    parts |= walker.parts()
+        if name in content.get(section, {}):
+            where = document.where(section, name)
+            settings[key] = Setting(value=_typed(key, content[section][name], where), origin=where)
+    parts |= _parts(document)
 
     for origin, key, value in (
         *_variables(environ),
         *((origin, key, value) for key, (value, origin) in (flags or {}).items()),
     ):
         if key in _SINGLE_PARTS:
-            parts[key] = _part(value, origin)
+            parts[key] = part_of(value, origin)
         elif key in SCALARS:
             settings[key] = Setting(value=_typed(key, value, origin), origin=origin)
         else:
-            raise _unknown(key, (*SCALARS, *_SINGLE_PARTS), origin, "as a setting")
+            raise unknown_key(key, (*SCALARS, *_SINGLE_PARTS), origin, "as a setting")
 
     folder = settings["workspace.folder"]
     # One that was typed is relative to where it was typed; else a project has one workspace, wherever in it one stands.
-    base = file.parent if file and folder.origin in {"default", walker.where("workspace", "folder")} else start
-    configured = tuple(document["knowledge_bases"]) if document.get("knowledge_bases") else None
+    base = file.parent if file and folder.origin in {"default", document.where("workspace", "folder")} else start
+    configured = tuple(content["knowledge_bases"]) if content.get("knowledge_bases") else None
     return Configuration(
         path=file,
         folder=Path(base, Path(str(folder.value)).expanduser()),
         settings=MappingProxyType(settings),
         parts=MappingProxyType(parts),
-        tables=MappingProxyType(walker.tables()),
+        tables=MappingProxyType(_tables(document)),
         knowledge_bases=configured,
     )
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-        document = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"The configuration '{file}' cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise ConfigError(f"The configuration '{file}' is not TOML: {reason}.") from error
-    found = document.pop("format", FORMAT)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise ConfigError(
-            f"{file.name}: 'format' is a whole number from 1 to {FORMAT}.", hint=f"write: format = {FORMAT}"
-        )
-    if found > FORMAT:
-        raise FormatVersionError(
-            f"{file.name} has format {found}; this release reads up to {FORMAT}.", hint="pip install --upgrade vrag"
-        )
-    return document, _lines(text)
-
-
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of each key: `tomllib` tells none, so it is the first valid beginning of the file that holds the key."""
-    found: dict[tuple[str, ...], int] = {}
-    lines = text.split("\n")
-    for number in range(1, min(len(lines), _LINES_COUNTED) + 1):
-        try:
-            document = tomllib.loads("\n".join(lines[:number]))
-        except tomllib.TOMLDecodeError:
-            continue  # the middle of a value of several lines
-        for path in _paths(document):
-            found.setdefault(path, number)
-    return found
-
-
-def _paths(document: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, value in document.items():
-        yield (*above, key)
-        if isinstance(value, dict):
-            yield from _paths(value, (*above, key))
-
-
-@frozen
-class _Document:
-    """The parsed file, and where each key stands in it."""
-
-    document: Mapping[str, Any]
-    lines: Mapping[tuple[str, ...], int]
-    name: str
-
-    def where(self, *path: str) -> str:
-        line = self.lines.get(path)
-        return f"{self.name}:{line}" if line else self.name
-
-    def check(self) -> None:
-        """Refuse secrets, unknown keys and sections that are no tables."""
-        self._refuse_secrets(self.document, ())
-        sections = ("format", "workspace", "policy", "defaults", *_NAMED_SECTIONS)
-        for section, body in self.document.items():
-            if section not in sections:
-                raise _unknown(section, sections, self.where(section), "at the top")
-            if not isinstance(body, dict):
-                raise ConfigError(f"{self.where(section)}: '{section}' is a table: write [{section}].")
-            if section in _NAMED_SECTIONS:
-                for name, entry in body.items():
-                    self._check_named(section, name, entry)
-                continue
+def _check(document: Document) -> None:
+    """Refuse secrets, unknown keys and sections that are no tables."""
+    document.refuse_secrets()
+    sections = ("format", "workspace", "policy", "defaults", _AWS, *_TABLES, *_NAMED_SECTIONS)
+    for section, body in document.content.items():
+        if section not in sections:
+            raise unknown_key(section, sections, document.where(section), "at the top")
+        if not isinstance(body, dict):
+            raise ConfigError(f"{document.where(section)}: '{section}' is a table: write [{section}].")
+        if section in _NAMED_SECTIONS:
+            for name, entry in body.items():
+                _check_named(document, section, name, entry)
+        elif section == _AWS:
+            _check_aws(document, body)
+        elif section in _TABLES:
+            continue
+        else:
             known = [key.split(".")[1] for key in (*SCALARS, *_SINGLE_PARTS) if key.startswith(f"{section}.")]
             for key in body:
                 if key not in known:
-                    raise _unknown(key, known, self.where(section, key), f"in [{section}]")
-
-    def _check_named(self, section: str, name: str, entry: object) -> None:
-        where = self.where(section, name)
-        if not isinstance(entry, dict):
-            raise ConfigError(f"{where}: '{name}' is a table: write [{section}.{name}].")
-        if section == "knowledge_bases":
-            try:
-                check_knowledge_base_name(name)
-            except UsageError as error:
-                raise ConfigError(f"{where}: {error.message}") from error
-            known = (*_KNOWLEDGE_BASE_PARTS, *_KNOWLEDGE_BASE_TABLES)
-            for key, value in entry.items():
-                if key not in known:
-                    raise _unknown(key, known, self.where(section, name, key), f"in [{section}.{name}]")
-                if key in _KNOWLEDGE_BASE_TABLES and not isinstance(value, dict):
-                    raise ConfigError(f"{self.where(section, name, key)}: '{key}' is a table.")
-
-    def _refuse_secrets(self, value: object, path: tuple[str, ...]) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                if _SECRET.search(key.lower()) and not isinstance(inner, dict):
-                    raise ConfigError(
-                        f"{self.where(*path, key)}: '{key}' looks like a secret, and no secret belongs into a file. "
-                        f"Name an environment variable instead: {key}_env.",
-                        hint=f'write: {key}_env = "NAME_OF_THE_VARIABLE"',
-                    )
-                self._refuse_secrets(inner, (*path, key))
-        elif isinstance(value, list):
-            for inner in value:
-                self._refuse_secrets(inner, path)
-        elif isinstance(value, str) and _SECRET_VALUE.search(value):
-            raise ConfigError(
-                f"{self.where(*path)}: the value of '{path[-1]}' looks like a secret (an access key, a private key, or a "
-                "URL with a password). Remove it, and name an environment variable instead.",
-                hint=f'write: {path[-1]}_env = "NAME_OF_THE_VARIABLE"',
-            )
-
-    def parts(self) -> dict[str, Part]:
-        """Every backend that the file names."""
-        found: dict[str, Part] = {}
-        for key in _SINGLE_PARTS:
-            section, name = key.split(".")
-            if name in self.document.get(section, {}):
-                found[key] = _part(self.document[section][name], self.where(section, name))
-        for name, entry in self.document.get("generators", {}).items():
-            found[f"generators.{name}"] = _part(entry, self.where("generators", name))
-        for name, entry in self.document.get("knowledge_bases", {}).items():
-            for key in _KNOWLEDGE_BASE_PARTS:
-                if key in entry:
-                    found[f"knowledge_bases.{name}.{key}"] = _part(entry[key], self.where("knowledge_bases", name, key))
-        return found
-
-    def tables(self) -> dict[str, Setting]:
-        """`limits` and `retrieval` of each knowledge base; who uses them knows their keys."""
-        return {
-            f"knowledge_bases.{name}.{key}": Setting(value=entry[key], origin=self.where("knowledge_bases", name, key))
-            for name, entry in self.document.get("knowledge_bases", {}).items()
-            for key in _KNOWLEDGE_BASE_TABLES
-            if key in entry
-        }
+                    raise unknown_key(key, known, document.where(section, key), f"in [{section}]")
 
 
-def _part(value: object, origin: str) -> Part:
+def _check_aws(document: Document, body: Mapping[str, Any]) -> None:
+    for key, value in body.items():
+        known = CONNECTION if isinstance(value, dict) else (*CONNECTION, *SERVICES)
+        path, place = ((_AWS, key), f"in [{_AWS}]")
+        if isinstance(value, dict) and key not in SERVICES:
+            raise unknown_key(key, SERVICES, document.where(*path), place)
+        inner = value if isinstance(value, dict) else {key: value}
+        for name in inner:
+            if name not in known:
+                where = document.where(*path, name) if isinstance(value, dict) else document.where(*path)
+                raise unknown_key(name, known, where, f"in [{_AWS}.{key}]" if isinstance(value, dict) else place)
+    try:
+        check_settings(body)
+    except ConfigError as error:
+        raise ConfigError(f"{document.where(_AWS)}: {error.message}", hint=error.hint) from error
+
+
+def _check_named(document: Document, section: str, name: str, entry: object) -> None:
+    where = document.where(section, name)
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: '{name}' is a table: write [{section}.{name}].")
+    if section != "knowledge_bases":
+        return
+    try:
+        check_knowledge_base_name(name)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error.message}") from error
+    known = (*_KNOWLEDGE_BASE_PARTS, *_KNOWLEDGE_BASE_TABLES, *_KNOWLEDGE_BASE_TEXTS)
+    for key, value in entry.items():
+        here = document.where(section, name, key)
+        if key not in known:
+            raise unknown_key(key, known, here, f"in [{section}.{name}]")
+        if key in _KNOWLEDGE_BASE_TABLES and not isinstance(value, dict):
+            raise ConfigError(f"{here}: '{key}' is a table.")
+        if key in _KNOWLEDGE_BASE_TEXTS and not isinstance(value, str):
+            raise ConfigError(f"{here}: '{key}' is text.", hint=f'write: {key} = "{_KNOWLEDGE_BASE_TEXTS[key]}"')
+
+
+def _parts(document: Document) -> dict[str, Part]:
+    """Every backend that the file names."""
+    content, found = document.content, dict[str, Part]()
+    for key in _SINGLE_PARTS:
+        section, name = key.split(".")
+        if name in content.get(section, {}):
+            found[key] = part_of(content[section][name], document.where(section, name))
+    for name, entry in content.get("generators", {}).items():
+        found[f"generators.{name}"] = part_of(entry, document.where("generators", name))
+    for name, entry in content.get("knowledge_bases", {}).items():
+        for key in _KNOWLEDGE_BASE_PARTS:
+            if key in entry:
+                found[f"knowledge_bases.{name}.{key}"] = part_of(
+                    entry[key], document.where("knowledge_bases", name, key)
+                )
+    return found
+
+
+def _tables(document: Document) -> dict[str, Setting]:
+    """What is kept as it is written: who uses it knows its keys."""
+    found = {
+        f"knowledge_bases.{name}.{key}": Setting(value=entry[key], origin=document.where("knowledge_bases", name, key))
+        for name, entry in document.content.get("knowledge_bases", {}).items()
+        for key in (*_KNOWLEDGE_BASE_TABLES, *_KNOWLEDGE_BASE_TEXTS)
+        if key in entry
+    }
+    for section in (_AWS, *_TABLES):
+        if section in document.content:
+            found[section] = Setting(value=document.content[section], origin=document.where(section))
+    return found
+
+
+def part_of(value: object, origin: str) -> Part:
+    """The backend that a value of the file names.
+
+    Raises:
+        ConfigError: It names none.
+    """
     table = {"use": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
     use = table.pop("use", None)
     if not isinstance(use, str) or not (use == "none" or _USE.fullmatch(use)):
@@ -391,9 +365,3 @@ def _shown(value: JSON) -> str:
         if isinstance(value, int | float)
         else "a table or list"
     )
-
-
-def _unknown(key: str, known: tuple[str, ...] | list[str], where: str, place: str) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
-    return ConfigError(f"{where}: unknown key '{key}' {place}.{guess} Known: {', '.join(sorted(known))}.")

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from attrs import evolve, field, frozen
 
 from vrag.errors import ModelRetiredError, UsageError
-from vrag.values.requests import Estimate
+from vrag.values.requests import Estimate, Problem
 
 __all__ = ["Catalogue", "ErrorFact", "Lifecycle", "Limit", "Model", "Price", "Source", "State"]
 
@@ -169,8 +169,9 @@ class Model:
             ) from None
 
     def price(self, unit: str, **when: str) -> Price | None:
-        """The price of a unit under these options, or None where none is known."""
-        return next((one for one in self.prices if one.unit == unit and dict(one.when) == when), None)
+        """The price of a unit under these options, else one that holds for all options; None where none is known."""
+        found = [one for one in self.prices if one.unit == unit and dict(one.when) in (when, {})]
+        return max(found, key=lambda one: len(one.when), default=None)
 
     def estimate(self, amounts: Mapping[str, float], *, video_s: float = 0.0, **when: str) -> Estimate:
         """What these amounts cost, rounded up; not known as soon as one price is missing or unverified.
@@ -253,10 +254,18 @@ class Catalogue:
         found = self.find(provider, model_id)
         return "no account needed" if found is None else found.lifecycle.note or found.state_on(now.date())
 
+    def retired_problem(self, model: Model, now: datetime, *, allow_retired: bool = False) -> Problem | None:
+        """What `validate` of an adapter says of a model past its end of life; None for one that can be called."""
+        try:
+            self.check_usable(model, now, allow_retired=allow_retired)
+        except ModelRetiredError as error:
+            return Problem(kind="refused", field="model", message=str(error))
+        return None
+
     def with_price(
         self, provider: str, model_id: str, unit: str, usd_micros: int, *, per: int = 1, **when: str
     ) -> Catalogue:
-        """This catalogue with a price of yours, such as one of a private agreement.
+        """This catalogue with a price of yours, such as one of a private agreement; without `when` for all options.
 
         Raises:
             UsageError: The model is not in the catalogue.
@@ -264,7 +273,7 @@ class Catalogue:
         model = self.model(provider, model_id)
         source = Source(page="your own price", checked_on=self.checked_on)
         mine = Price(unit=unit, usd_micros=usd_micros, per=per, when=when, source=source)
-        kept = [one for one in model.prices if (one.unit, dict(one.when)) != (unit, when)]
+        kept = [one for one in model.prices if one.unit != unit or (when and dict(one.when) != when)]
         changed = evolve(model, prices=(*kept, mine))
         return evolve(self, models=tuple(changed if one is model else one for one in self.models))
 

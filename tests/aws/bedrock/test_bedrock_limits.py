@@ -19,6 +19,7 @@ from vrag.backends.aws.marengo import MarengoEmbedder
 from vrag.backends.aws.nova_canvas import NovaCanvasInpainter
 from vrag.backends.aws.nova_embeddings import NovaEmbedder
 from vrag.backends.aws.nova_reel import NovaReelGenerator
+from vrag.backends.aws.nova_video_embeddings import NovaVideoEmbedder
 from vrag.backends.aws.stability import SERVICES, StabilityInpainter
 from vrag.backends.aws.text import cut_to_tokens, tokens_at_most
 from vrag.backends.aws.titan_embeddings import TitanEmbedder
@@ -221,6 +222,14 @@ def test_a_limit_of_an_embedder(world, model, limit):
             with pytest.raises(UsageError, match="dimension"):
                 kind(world.bedrock, dimension=value)
         return
+    if limit.id == "segment_s":  # of whole videos
+        given = {"bedrock": world.bedrock, "s3": world.s3, "output_uri": world.output_uri}
+        for value in at:
+            assert NovaVideoEmbedder(**given, segment_s=int(value))
+        for value in past:
+            with pytest.raises(UsageError, match="segment_s"):
+                NovaVideoEmbedder(**given, segment_s=int(value))
+        return
     assert limit.id in FITTED, f"The limit '{limit.id}' has no case."
     embedder, media = kind(world.bedrock, clock=world.clock), SampleMedia()
     for value in (*at, *past):
@@ -303,6 +312,19 @@ def test_a_limit_of_an_editor(world, model, limit):
     editor = (NovaCanvasInpainter if "canvas" in model.id else StabilityInpainter)(world.bedrock, clock=world.clock)
     base = evolve(sample_edit(editor.capabilities, media, operation=operation))
     at, past = edges(limit)
+    if limit.id in {"variation_images", "similarity"}:
+        with media(base.image) as stream:
+            picture = stream.read()
+
+        def vary(value):
+            given = {"similarity": value} if limit.id == "similarity" else {}
+            return editor.vary([picture] * (1 if given else int(value)), **given)
+
+        assert all(vary(value).images for value in at)
+        for value in past:
+            with pytest.raises(UnsupportedRequestError, match=limit.id):
+                vary(value)
+        return
     if limit.id == "image_pixels":  # a number of pixels that is the area of some rectangle
         past = [value + value % 2 for value in past]
     for value in at:

@@ -1,25 +1,18 @@
-"""Jobs on StartAsyncInvoke, GetAsyncInvoke and ListAsyncInvokes, shared by the video models of Amazon Bedrock.
-
-Sources: Amazon Bedrock API Reference "StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes" and the service model of
-`bedrock-runtime` in botocore (2026-11-20).
-"""
+"""What the video models of Amazon Bedrock share: each of them says what it takes and how it is asked."""
 
 from __future__ import annotations
 
-import io
-import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from attrs import frozen
-from botocore.exceptions import ClientError
 from typing_extensions import override
 
-from vrag.backends.aws.errors import translated, without_secrets
+from vrag.backends.aws.async_jobs import PROVIDER, AsyncJobs, Summary, decode_failure, decode_summary, encode_start
+from vrag.backends.aws.errors import without_secrets
 from vrag.clock import Clock, SystemClock
-from vrag.errors import ModelRetiredError, NotFoundError, UnsupportedRequestError, UsageError
+from vrag.errors import NotFoundError, UnsupportedRequestError
 from vrag.generation.catalogue import Catalogue, Model
 from vrag.interfaces import VideoGenerator
 from vrag.media.ref import MediaRef, OpenMedia
@@ -29,92 +22,7 @@ from vrag.values.requests import Estimate, ModelRef, Problem, VideoRequest
 
 __all__ = ["PROVIDER", "AsyncInvokeGenerator", "Summary", "decode_failure", "decode_summary", "encode_start"]
 
-PROVIDER: Final = "aws-bedrock"
-_TOKEN: Final = re.compile(r"[!-~]{1,256}")
-_ARN: Final = re.compile(r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:async-invoke/[a-z0-9]{12}")
-_OUTPUT_URI: Final = re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?")
-_PAGE: Final = 1000
-# A page shows up to 1000 jobs; while it may still stand for so many single questions, one more is worth its call.
-_GETS_A_PAGE: Final = 100
-_FEW: Final = 2
 _FILM: Final = "output.mp4"
-_UNKNOWN: Final = frozenset({"ValidationException", "ResourceNotFoundException"})
-
-
-@frozen(kw_only=True)
-class Summary:
-    """One job as Get and List tell of it."""
-
-    arn: str
-    token: str | None
-    status: str
-    """`InProgress`, `Completed` or `Failed`."""
-    failure: str | None
-    submitted_at: datetime
-    bucket: str
-    prefix: str
-    """Of the job's own folder, ending in `/`."""
-
-
-def encode_start(
-    model_id: str,
-    model_input: JSON,
-    token: str,
-    output_uri: str,
-    *,
-    kms_key_id: str | None = None,
-    bucket_owner: str | None = None,
-) -> dict[str, JSON]:
-    """The parameters of StartAsyncInvoke."""
-    output = {"s3Uri": output_uri}
-    if kms_key_id is not None:
-        output["kmsKeyId"] = kms_key_id
-    if bucket_owner is not None:
-        output["bucketOwner"] = bucket_owner
-    return {
-        "modelId": model_id,
-        "modelInput": model_input,
-        "outputDataConfig": {"s3OutputDataConfig": output},
-        "clientRequestToken": token,
-    }
-
-
-def decode_summary(told: Mapping[str, Any]) -> Summary:
-    """One answer of GetAsyncInvoke, or one summary of ListAsyncInvokes, as boto3 gives it.
-
-    The folder of the job is told with the id of the invocation at its end; it is added where it is not.
-    """
-    arn: str = told["invocationArn"]
-    number = arn.rpartition("/")[2]
-    uri: str = told["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"]
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    prefix = prefix.rstrip("/")
-    if prefix.rpartition("/")[2] != number:
-        prefix = f"{prefix}/{number}".lstrip("/")
-    return Summary(
-        arn=arn,
-        token=told.get("clientRequestToken"),
-        status=told.get("status", "InProgress"),
-        failure=told.get("failureMessage"),
-        submitted_at=told["submitTime"],
-        bucket=bucket,
-        prefix=f"{prefix}/",
-    )
-
-
-def decode_failure(message: str) -> Fault:
-    """Why a job failed, from its `failureMessage`."""
-    said = without_secrets(message) or "Amazon Bedrock gave no reason."
-    lower = message.lower()
-    if "content filter" in lower or "rai_violation" in lower:
-        return Fault(code="moderation", message=said)
-    if "end of its life" in lower or "provider as legacy" in lower:
-        return Fault(code="retired", message=said)
-    if "rate limit" in lower or "throttl" in lower or "too many" in lower:
-        return Fault(code="throttled", message=said, retryable=True)
-    if "valid" in lower or "malformed" in lower:
-        return Fault(code="validation", message=said)
-    return Fault(code="service", message=said, retryable=True)
 
 
 class AsyncInvokeGenerator(VideoGenerator):
@@ -151,22 +59,19 @@ class AsyncInvokeGenerator(VideoGenerator):
         Raises:
             UsageError: The catalogue does not know the model, or the address is none.
         """
-        if not _OUTPUT_URI.fullmatch(output_uri) or len(output_uri) > 1024:
-            raise UsageError(
-                f"'{without_secrets(output_uri)}' is no folder in S3 of at most 1024 characters.",
-                hint='write: output_uri = "s3://my-bucket/videos"',
-            )
-        self._bedrock = bedrock
-        self._s3 = s3
-        self._output_uri = output_uri.rstrip("/")
-        self._kms_key_id = kms_key_id
-        self._bucket_owner = bucket_owner
+        self._jobs = AsyncJobs(
+            bedrock=bedrock,
+            s3=s3,
+            output_uri=output_uri,
+            model_id=model_id,
+            kms_key_id=kms_key_id,
+            bucket_owner=bucket_owner,
+        )
         self._allow_retired = allow_retired
         self._catalogue = catalogue or Catalogue.load()
         self._clock = clock or SystemClock()
         self._known: Model = self._catalogue.model(PROVIDER, model_id)
         self._model = ModelRef(provider=PROVIDER, id=model_id, region=bedrock.meta.region_name, account=account)
-        self._backend = f"bedrock:{model_id}"
         # An end is for good, though a list may lag behind what Get has told; and it need not be asked for again.
         self._ended: dict[Handle, JobStatus] = {}
 
@@ -194,11 +99,9 @@ class AsyncInvokeGenerator(VideoGenerator):
 
     @override
     def validate(self, request: VideoRequest) -> tuple[Problem, ...]:
-        try:
-            self._catalogue.check_usable(self._known, self._clock.now(), allow_retired=self._allow_retired)
-        except ModelRetiredError as error:
-            return (Problem(kind="refused", field="model", message=str(error)), *self.refusals(request))
-        return tuple(self.refusals(request))
+        now, allowed = self._clock.now(), self._allow_retired
+        retired = self._catalogue.retired_problem(self._known, now, allow_retired=allowed)
+        return (*([retired] if retired else []), *self.refusals(request))
 
     @override
     def estimate(self, request: VideoRequest) -> Estimate:
@@ -210,76 +113,29 @@ class AsyncInvokeGenerator(VideoGenerator):
         refused = [problem for problem in self.validate(request) if problem.kind == "refused"]
         if refused:
             raise UnsupportedRequestError(" ".join(problem.message for problem in refused), problems=refused)
-        if not _TOKEN.fullmatch(token):
-            raise UsageError("A token is 1 to 256 visible ASCII characters without spaces.")
+        self._jobs.check_token(token)
         refs = {one.media.sha256: one.media for shot in request.shots for one in shot.inputs}
         body = self.model_input(request, {digest: _read(media, ref) for digest, ref in refs.items()})
-        asked = encode_start(
-            self._model.id,
-            body,
-            token,
-            self._output_uri,
-            kms_key_id=self._kms_key_id,
-            bucket_owner=self._bucket_owner,
-        )
-        try:
-            with translated("StartAsyncInvoke", self._backend):
-                answer = self._bedrock.start_async_invoke(**asked)
-        except NotFoundError as error:
-            raise UnsupportedRequestError(error.message, hint="vrag models") from error
-        return Handle(provider=PROVIDER, id=answer["invocationArn"])
+        return self._jobs.start(body, token)
 
     @override
     def status(self, handles: Sequence[Handle]) -> Mapping[Handle, JobStatus]:
-        asked = {handle.id: handle for handle in handles if handle.provider == PROVIDER and _ARN.fullmatch(handle.id)}
+        asked = {handle.id: handle for handle in handles if self._jobs.is_ours(handle)}
         open_arns = [arn for arn, handle in asked.items() if handle not in self._ended]
         answer = {}
-        for summary in self._look(open_arns):
+        for summary in self._jobs.look(open_arns):
             status = self._read_status(summary)
             answer[asked[summary.arn]] = status
             if status.state != "running":
                 self._ended.setdefault(asked[summary.arn], status)
         return answer | {handle: self._ended[handle] for handle in asked.values() if handle in self._ended}
 
-    def _look(self, arns: Iterable[str]) -> Iterator[Summary]:
-        """The newest jobs page by page, as long as pages are likely to be cheaper than single questions; then those."""
-        missing = set(arns)
-        in_vain = 0
-        page: dict[str, str] | None = {}
-        while len(missing) > max(_FEW, _GETS_A_PAGE * in_vain) and page is not None:
-            summaries, page = self._page(page, sortBy="SubmissionTime", sortOrder="Descending")
-            found = [summary for summary in summaries if summary.arn in missing]
-            missing -= {summary.arn for summary in found}
-            in_vain += not found
-            yield from found
-        for arn in sorted(missing):
-            if (summary := self._get(arn)) is not None:
-                yield summary
-
-    def _page(self, page: Mapping[str, str], **asked: Any) -> tuple[list[Summary], dict[str, str] | None]:
-        """One page of the list, and what asks for the next one; None after the last."""
-        with translated("ListAsyncInvokes", self._backend):
-            answer = self._bedrock.list_async_invokes(maxResults=_PAGE, **asked, **page)
-        following = answer.get("nextToken")
-        told = [decode_summary(one) for one in answer.get("asyncInvokeSummaries", [])]
-        return told, {"nextToken": following} if following else None
-
-    def _get(self, arn: str) -> Summary | None:
-        """One job; None where Bedrock does not know it."""
-        with translated("GetAsyncInvoke", self._backend):
-            try:
-                return decode_summary(self._bedrock.get_async_invoke(invocationArn=arn))
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in _UNKNOWN:
-                    return None
-                raise
-
     def _read_status(self, summary: Summary) -> JobStatus:
         if summary.status == "Failed":
             return JobStatus(state="failed", error=self.failure(summary))
         if summary.status != "Completed":
             return JobStatus(state="running")
-        files = self._files(summary)
+        files = self._jobs.files(summary)
         if _FILM not in files:
             fault = Fault(code="service", message=f"Amazon Bedrock says Completed, but wrote no {_FILM}.")
             return JobStatus(state="failed", error=fault)
@@ -288,49 +144,16 @@ class AsyncInvokeGenerator(VideoGenerator):
         )
         return JobStatus(state="succeeded", outputs=tuple(outputs), billed=True)
 
-    def _files(self, summary: Summary) -> dict[str, int]:
-        """The files of a job with their sizes."""
-        with translated("ListObjectsV2", "s3"):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=summary.bucket, Prefix=summary.prefix)
-            return {
-                one["Key"].removeprefix(summary.prefix): one["Size"]
-                for page in pages
-                for one in page.get("Contents", [])
-            }
-
     @override
     def find(self, tokens: Sequence[str], since: datetime) -> Mapping[str, Handle]:
-        wanted = set(tokens)
-        found: dict[str, Handle] = {}
-        # Whether the bound itself is in the list is not documented; nor is how finely times are told.
-        after = since.astimezone(UTC) - timedelta(seconds=1)
-        page: dict[str, str] | None = {}
-        while wanted - found.keys() and page is not None:
-            summaries, page = self._page(page, submitTimeAfter=after, sortBy="SubmissionTime", sortOrder="Ascending")
-            for summary in summaries:
-                if summary.token in wanted and summary.submitted_at >= since.replace(microsecond=0):
-                    # The first one: where a token was forgotten and sent again, the later job is not the one looked for.
-                    found.setdefault(summary.token, Handle(provider=PROVIDER, id=summary.arn))
-        return found
+        return self._jobs.find(tokens, since)
 
     @override
     def fetch(self, handle: Handle, output: Output, offset: int = 0) -> BinaryIO:
-        summary = self._get(handle.id) if handle.provider == PROVIDER and _ARN.fullmatch(handle.id) else None
+        summary = self._jobs.get(handle.id) if self._jobs.is_ours(handle) else None
         if summary is None:
             raise NotFoundError(f"Amazon Bedrock knows no job '{without_secrets(handle.id)}'.")
-        return self._open(summary, output.name, offset)
-
-    def _open(self, summary: Summary, name: str, offset: int = 0) -> BinaryIO:
-        """A file of a job, from `offset`; `NotFoundError` where there is none."""
-        part = {"Range": f"bytes={offset}-"} if offset else {}
-        with translated("GetObject", "s3"):
-            try:
-                answer = self._s3.get_object(Bucket=summary.bucket, Key=summary.prefix + name, **part)
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
-                    return io.BytesIO()  # from its very end
-                raise
-        return io.BufferedReader(_Download(answer["Body"]), 1 << 16)
+        return self._jobs.open(summary, output.name, offset)
 
     @override
     def cancel(self, handle: Handle) -> bool:
@@ -339,30 +162,6 @@ class AsyncInvokeGenerator(VideoGenerator):
     @override
     def close(self) -> None:
         """The clients are the caller's."""
-
-
-class _Download(io.RawIOBase):
-    """The body of an S3 answer whose errors are ours."""
-
-    def __init__(self, body: Any) -> None:
-        super().__init__()
-        self._body = body
-
-    @override
-    def readable(self) -> bool:
-        return True
-
-    @override
-    def readinto(self, buffer: Any, /) -> int:
-        with translated("GetObject", "s3"):
-            data = self._body.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    @override
-    def close(self) -> None:
-        self._body.close()
-        super().close()
 
 
 def _read(media: OpenMedia, ref: MediaRef) -> bytes:

@@ -43,7 +43,10 @@ _THROTTLED: Final = frozenset(
 )
 """Codes after which nothing was done and the same call may succeed later; a full concurrency quota is HTTP 400."""
 _ABSENT: Final = frozenset(
-    {"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound", "ResourceNotFoundException"}
+    {
+        *("NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"),
+        *("NotFoundException", "ResourceNotFoundException"),
+    }
 )
 _PASSING: Final = frozenset(
     {

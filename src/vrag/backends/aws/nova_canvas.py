@@ -10,7 +10,7 @@ black and white are taken, in the size of the picture.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import evolve
@@ -21,14 +21,14 @@ from vrag.backends.aws.async_invoke import PROVIDER
 from vrag.backends.aws.edits import EditInputs, check, limit_problems, read_inputs, refused, result_of, seam_px
 from vrag.backends.aws.invoke import Invoker
 from vrag.clock import Clock, SystemClock
-from vrag.generation.catalogue import Catalogue
+from vrag.generation.catalogue import Catalogue, Model
 from vrag.interfaces import Inpainter
-from vrag.media.image import encode_png
+from vrag.media.image import encode_png, load_image
 from vrag.media.ref import OpenMedia
 from vrag.values.canonical import JSON
 from vrag.values.requests import EditCapabilities, EditRequest, EditResult, Estimate, ImageRule, ModelRef, Problem
 
-__all__ = ["NovaCanvasInpainter", "decode_answer", "encode_request"]
+__all__ = ["NovaCanvasInpainter", "decode_answer", "encode_request", "encode_variation"]
 
 _SEED: Final = 12
 _SMALL_PX: Final = 1024 * 1024
@@ -74,6 +74,26 @@ def encode_request(
         "inPaintingParams": {"image": _base64(inputs.png), **where, **words},
         "imageGenerationConfig": config,
     }
+
+
+def encode_variation(
+    pictures: Sequence[bytes],
+    *,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+    similarity: float = 0.7,
+    count: int = 1,
+    seed: int | None = None,
+    quality: Literal["standard", "premium"] = "standard",
+) -> dict[str, JSON]:
+    """The body for pictures like others: 1 to 5 encoded ones, a similarity of 0.2 (free) to 1.0 (close)."""
+    asked: dict[str, JSON] = {"images": [_base64(one) for one in pictures], "similarityStrength": similarity}
+    if prompt:
+        asked["text"] = prompt
+    if negative_prompt:
+        asked["negativeText"] = negative_prompt
+    config = {"numberOfImages": count, "quality": quality, "seed": _SEED if seed is None else seed}
+    return {"taskType": "IMAGE_VARIATION", "imageVariationParams": asked, "imageGenerationConfig": config}
 
 
 def decode_answer(answer: Mapping[str, Any], count: int) -> tuple[list[bytes], list[str]]:
@@ -129,6 +149,8 @@ class NovaCanvasInpainter(Inpainter):
     @override
     def validate(self, request: EditRequest) -> tuple[Problem, ...]:
         problems = list(limit_problems(self._known, request))
+        retired = self._catalogue.retired_problem(self._known, self._clock.now(), allow_retired=self._allow_retired)
+        problems += [retired] if retired else []
         if request.operation in {"erase", "replace"} and (request.mask is None) == (request.mask_prompt is None):
             problems.append(refused("mask", "It needs either a mask (white is repainted) or a mask prompt."))
         if request.operation == "search_and_replace" and not request.mask_prompt:
@@ -177,6 +199,59 @@ class NovaCanvasInpainter(Inpainter):
             reach_px=seam_px() if request.operation in {"erase", "replace"} else None,
             report=body.get("imageGenerationConfig", {}),
         )
+
+    def vary(
+        self,
+        pictures: Sequence[bytes],
+        *,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        similarity: float = 0.7,
+        count: int = 1,
+        seed: int | None = None,
+    ) -> EditResult:
+        """New pictures in the manner of 1 to 5 others, in one paid call; no member of the seam.
+
+        Args:
+            pictures: Encoded; they are sent as PNG.
+            prompt: What is to be seen.
+            negative_prompt: What is not.
+            similarity: 0.2 (free) to 1.0 (close).
+            count: How many are wanted, 1 to 5.
+            seed: As for an edit.
+
+        Raises:
+            ModelRetiredError: The model is past its end of life; nothing was sent.
+            UnsupportedRequestError: A value is past its limit; nothing was sent.
+            ContentRejectedError: Moderation kept all of them back.
+        """
+        self._catalogue.check_usable(self._known, self._clock.now(), allow_retired=self._allow_retired)
+        values: dict[str, float] = {"variation_images": len(pictures), "similarity": similarity, "images": count}
+        if prompt is not None:
+            values["prompt_chars"] = len(prompt)
+        if negative_prompt is not None:
+            values["negative_prompt_chars"] = len(negative_prompt)
+        if seed is not None:
+            values["seed"] = seed
+        _checked(self._known, values)
+        loaded = [load_image(one, "picture").pixels for one in pictures]
+        body = encode_variation(
+            [encode_png(one) for one in loaded],
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            similarity=similarity,
+            count=count,
+            seed=seed,
+            quality=self._quality,
+        )
+        images, reasons = decode_answer(self._invoker.one(body), count)
+        inputs = EditInputs(picture=loaded[0])
+        return result_of(images, reasons, inputs, backend=self._invoker.backend, report=body["imageGenerationConfig"])
+
+
+def _checked(model: Model, values: Mapping[str, float]) -> None:
+    problems = [refused(name, said) for name, value in values.items() if (said := model.limit(name).refusal(value))]
+    check(tuple(problems))
 
 
 def _grown(picture: Image.Image, extend_px: tuple[int, int, int, int]) -> tuple[Image.Image, Image.Image]:

@@ -199,7 +199,7 @@ class NovaReelGenerator(AsyncInvokeGenerator):
         told = super().failure(summary)
         for name in _STATUS_FILES:
             try:
-                with self._open(summary, name) as stream:
+                with self._jobs.open(summary, name) as stream:
                     return decode_status_file(json.loads(stream.read()), told)
             except (NotFoundError, ValueError):  # not there, or no JSON: then it tells nothing
                 continue

@@ -115,6 +115,11 @@ class OpenSearchVectorStore(VectorStore):
         self._open(index_body(space, fields, engine=engine, flavour=flavour, shards=shards, replicas=replicas))
 
     @property
+    def index(self) -> str:
+        """The index or alias that it was opened by."""
+        return self._index
+
+    @property
     @override
     def space(self) -> EmbeddingSpace | None:
         return self._space

@@ -9,7 +9,7 @@ from typing import Any, Final
 from opensearchpy import exceptions as sdk
 
 from vrag.backends.aws.errors import translated, without_secrets
-from vrag.errors import BackendError
+from vrag.errors import BackendError, UsageError
 from vrag.values.canonical import JSON
 
 __all__ = ["NAME", "PartialWriteError", "bulk", "pages", "refuse_partial", "searches"]
@@ -20,6 +20,7 @@ BULK_BYTES: Final = 8 << 20
 
 NAME: Final = "opensearch"
 _KEEP_ALIVE: Final = "5m"
+_BLOCKED: Final = "cluster_block_exception"
 
 
 class PartialWriteError(BackendError):
@@ -45,6 +46,13 @@ def bulk(client: Any, index: str, actions: Sequence[Sequence[str]], keys: Sequen
                 reason = f"{outcome['error'].get('type')}: {outcome['error'].get('reason')}"
                 failed[keys[len(results)]] = (int(outcome["status"]), reason)
             results.append(str(outcome.get("result")))
+    if failed and all(reason.startswith(_BLOCKED) for _, reason in failed.values()):
+        raise UsageError(
+            f"The index '{index}' is closed to writers: another one takes its place, or has taken it. "
+            f"{len(failed)} of {len(actions)} rows were not written.",
+            hint="open the knowledge base again, with the embedder that it was reindexed for; after a reindexing that "
+            "was killed: vrag kb reindex",
+        )
     if failed:
         shown = "; ".join(f"'{key}': {status} {reason}" for key, (status, reason) in list(failed.items())[:3])
         raise PartialWriteError(

@@ -16,7 +16,7 @@ from vrag.errors import FormatVersionError, SpaceMismatchError, UsageError
 from vrag.values.canonical import JSON
 from vrag.values.vectors import EmbeddingSpace, FieldKind
 
-__all__ = ["Engine", "Flavour", "check_meta", "field_types", "index_body", "space_type"]
+__all__ = ["Engine", "Flavour", "check_meta", "field_types", "index_body", "space_type", "stored_space"]
 
 Engine = Literal["lucene", "faiss"]
 Flavour = Literal["managed", "serverless-classic", "serverless-next"]
@@ -126,5 +126,18 @@ def check_meta(found: Mapping[str, Any], space: EmbeddingSpace | None, index: st
         shown = EmbeddingSpace(**stored) if isinstance(stored, Mapping) else "words only"
         raise SpaceMismatchError(
             f"The index '{index}' was made for {shown}, not for {space or 'words only'}.",
-            hint="configure the embedder that it was made with, or ingest again into a new index",
+            hint="vrag kb reindex --kb NAME, or configure the embedder that it was made with",
         )
+
+
+def stored_space(found: Mapping[str, Any], index: str) -> EmbeddingSpace | None:
+    """The space that an index was made for, from its `_meta`; None for words only.
+
+    Raises:
+        UsageError: The index was not made by this library.
+    """
+    said = found.get("vrag")
+    if not isinstance(said, Mapping):
+        raise UsageError(f"The index '{index}' was not made by vrag.", hint="name an index that does not exist yet")
+    stored = said.get("space")
+    return EmbeddingSpace(**stored) if isinstance(stored, Mapping) else None

@@ -139,6 +139,10 @@ class StabilityInpainter(Inpainter):
     @override
     def validate(self, request: EditRequest) -> tuple[Problem, ...]:
         problems = list(limit_problems(self._service(request), request))
+        retired = self._catalogue.retired_problem(
+            self._service(request), self._clock.now(), allow_retired=self._allow_retired
+        )
+        problems += [retired] if retired else []
         if request.operation in {"erase", "replace"} and request.mask is None:
             problems.append(refused("mask", "It needs a mask of the picture's size: white is repainted."))
         if request.operation in _PROMPTED and not request.prompt:

@@ -195,7 +195,9 @@ def _stability(body: Body, rejected: Rejected) -> JSON:
 
 
 def _canvas(body: Body, rejected: Rejected) -> JSON:
-    task = body.one_of("taskType", "INPAINTING", "OUTPAINTING", "BACKGROUND_REMOVAL")
+    task = body.one_of("taskType", "INPAINTING", "OUTPAINTING", "BACKGROUND_REMOVAL", "IMAGE_VARIATION")
+    if task == "IMAGE_VARIATION":
+        return _varied(body, rejected)
     if task == "BACKGROUND_REMOVAL":
         asked = body.known(needs=("taskType", "backgroundRemovalParams")).within("backgroundRemovalParams")
         pixels = _editable(body, asked.known(needs=("image",)).picture("image"))
@@ -224,10 +226,34 @@ def _canvas(body: Body, rejected: Rejected) -> JSON:
         if not np.isin(mask, (0, 255)).all():
             raise refuse("The mask may only contain pure black and pure white pixels.")
         change = mask == (0 if task == "INPAINTING" else 255)  # black is repainted; outpainting repaints white
+    return _pictures(_changed(pixels, change), count, rejected)
+
+
+def _varied(body: Body, rejected: Rejected) -> JSON:
+    asked = body.known("imageGenerationConfig", needs=("taskType", "imageVariationParams")).within(
+        "imageVariationParams"
+    )
+    asked.known("similarityStrength", "text", "negativeText", needs=("images",))
+    for name, limit in (("text", "prompt_chars"), ("negativeText", "negative_prompt_chars")):
+        if name in asked.data:
+            asked.text(name, limit)
+    if "similarityStrength" in asked.data:
+        asked.number("similarityStrength", "similarity", whole=False)
+    asked.limited("variation_images", len(asked.data["images"]), "images")
+    config = body.within("imageGenerationConfig", {}).known(
+        "numberOfImages", "quality", "cfgScale", "seed", "width", "height"
+    )
+    count = int(config.number("numberOfImages", "images")) if "numberOfImages" in config.data else 1
+    pixels = [_editable(body, read_picture(one, "images")) for one in asked.data["images"]]
+    return _pictures(pixels[0][:, ::-1], count, rejected)  # the first one, mirrored
+
+
+def _pictures(edited: NDArray[np.uint8], count: int, rejected: Rejected) -> JSON:
+    """So many equal pictures, less those that moderation keeps back."""
     kept = [reason for reason in (rejected() for _ in range(count)) if reason is not None]
     if len(kept) == count:
         raise refuse("All of the generated images have been blocked by our content filters.")
-    told: dict[str, JSON] = {"images": [_png(_changed(pixels, change))] * (count - len(kept))}
+    told: dict[str, JSON] = {"images": [_png(edited)] * (count - len(kept))}
     if kept:
         told["error"] = "Some of the generated images have been blocked by our content filters."
     return told

@@ -50,10 +50,13 @@ class Charge:
 class Commission:
     """What a job is to make, read from the body of its model."""
 
-    film: VideoRequest
+    film: VideoRequest | None = None
+    """None where the job makes no film but `files`."""
     pictures: Mapping[int, bytes] = field(factory=dict)
     shot_files: bool = False
     """Each shot is a file too."""
+    files: Callable[[Job], Mapping[str, bytes]] | None = None
+    """Makes what a job without a film leaves behind."""
 
 
 @define(kw_only=True)
@@ -202,7 +205,8 @@ class Jobs:
     def _settle(self, job: Job) -> None:
         if job.status != "InProgress" or job.ends_at > self.clock.now():
             return
-        parts = job.commission.film.shots
+        film_asked = job.commission.film
+        parts = film_asked.shots if film_asked is not None else ()
         if job.ending in _FAILURES:
             kind, job.failure = _FAILURES[job.ending]
             job.status = "Failed"
@@ -210,6 +214,11 @@ class Jobs:
             self._put_status(job, failed, [failed] * len(parts))
             return
         job.status = "Completed"
+        if film_asked is None:
+            made = job.commission.files(job) if job.commission.files and job.ending != "missing_output" else {}
+            for name, data in made.items():
+                self._put(job, name, data)
+            return
         film = _filmed(self.make_film, _Order(job.commission))
         if job.ending == "truncated_output":
             film = film[: len(film) // 2]
@@ -218,7 +227,7 @@ class Jobs:
         shots = [f"shot_{number:04}.mp4" for number in range(1, len(parts) + 1)] if job.commission.shot_files else []
         for index, name in enumerate(shots):
             alone = {0: job.commission.pictures[index]} if index in job.commission.pictures else {}
-            request = evolve(job.commission.film, shots=(parts[index],))
+            request = evolve(film_asked, shots=(parts[index],))
             self._put(job, name, _filmed(self.make_film, _Order(Commission(film=request, pictures=alone))))
         told = [{"status": "SUCCESS", "location": f"{job.folder}/{name}"} for name in shots]
         self._put_status(job, {"status": "SUCCESS", "location": f"{job.folder}/output.mp4"}, told)
@@ -255,6 +264,7 @@ class _Order:
 @lru_cache(maxsize=128)
 def _filmed(film: Callable[..., int], order: _Order) -> bytes:
     out = io.BytesIO()
+    assert order.commission.film is not None  # others make no film
     film(order.commission.film, order.commission.pictures, out)
     return out.getvalue()
 

@@ -16,7 +16,8 @@ from vrag.values.canonical import JSON
 
 __all__ = ["converse", "guard"]
 
-_MAX_GUARD_BYTES = 4 << 20
+_MAX_GUARD_BYTES = 4_000_000
+_MAX_GUARD_IMAGES = 20
 
 
 def converse(model: Model, asked: Mapping[str, JSON], rejected: Callable[[], str | None]) -> JSON:
@@ -66,27 +67,40 @@ def guard(asked: Mapping[str, JSON], blocked: Collection[str]) -> JSON:
     Raises:
         Refusal: A picture is too large for a guardrail.
     """
-    found = []
+    found, characters, images = [], 0, 0
     for part in asked["content"]:
-        if "text" in part and {*re.findall(r"\w+", part["text"]["text"].lower())} & {*blocked}:
-            found.append("VIOLENCE")
+        if "text" in part:
+            characters += len(part["text"]["text"])
+            if {*re.findall(r"\w+", part["text"]["text"].lower())} & {*blocked}:
+                found.append("VIOLENCE")
         if "image" in part:
+            images += 1
             data = part["image"]["source"]["bytes"]
             if len(data) > _MAX_GUARD_BYTES:
                 raise refuse("The image is larger than 4 MB.")
             if "purple" in describe(data):
                 found.append("HATE")
-    filters = [{"type": kind, "confidence": "HIGH", "action": "BLOCKED", "detected": True} for kind in found]
-    none = {"topicPolicyUnits": 0, "wordPolicyUnits": 0, "sensitiveInformationPolicyUnits": 0}
+    if images > _MAX_GUARD_IMAGES:
+        raise refuse(f"A request takes at most {_MAX_GUARD_IMAGES} images.")
+    filters = [
+        {"type": kind, "confidence": "HIGH", "filterStrength": "HIGH", "action": "BLOCKED", "detected": True}
+        for kind in found
+    ]
     usage = {
-        **none,
-        "contentPolicyUnits": 1,
+        "topicPolicyUnits": 0,
+        "contentPolicyUnits": -(-characters // 1000),
+        "wordPolicyUnits": 0,
+        "sensitiveInformationPolicyUnits": 0,
         "sensitiveInformationPolicyFreeUnits": 0,
         "contextualGroundingPolicyUnits": 0,
+        "contentPolicyImageUnits": images,
     }
+    coverage: dict[str, JSON] = {"textCharacters": {"guarded": characters, "total": characters}}
     return {
         "action": "GUARDRAIL_INTERVENED" if found else "NONE",
+        "actionReason": "Guardrail blocked." if found else "No action.",
         "outputs": [{"text": "Blocked by the guardrail."}] if found else [],
         "assessments": [{"contentPolicy": {"filters": filters}}] if found else [],
         "usage": usage,
+        "guardrailCoverage": coverage | ({"images": {"guarded": images, "total": images}} if images else {}),
     }

@@ -16,6 +16,7 @@ from vrag.clock import Clock, SystemClock
 from vrag.errors import ThrottledError
 from vrag.generation.catalogue import Catalogue, Model
 from vrag.testing.bedrock.bodies import Body, unavailable
+from vrag.testing.bedrock.control import availability, details
 from vrag.testing.bedrock.jobs import Charge, Commission, Jobs
 from vrag.testing.bedrock.video_models import luma_ray, nova_reel
 from vrag.testing.bedrock.wire import Call, Refusal, Request, check_signature, http_status, read_call, refuse
@@ -32,6 +33,8 @@ _OPERATIONS: Final = (
     "InvokeModel",
     "Converse",
     "ApplyGuardrail",
+    "GetFoundationModel",
+    "GetFoundationModelAvailability",
 )
 _PROVIDER: Final = "aws-bedrock"
 _VIDEOS: Final[Mapping[str, Callable[[Body], Commission]]] = {
@@ -92,6 +95,7 @@ class FakeBedrock:
         self.jobs = Jobs(s3=s3, clock=self.clock, region=region, render_s=render_s, make_film=make_film)
         self._secrets = dict(secrets or {"test": "test"})
         self._retired: set[str] = set()
+        self._denied: set[str] = set()
         self._rejections: list[str] = []
         self._lock = Lock()
         self._server = _Server(("127.0.0.1", port), self._answer)
@@ -116,6 +120,11 @@ class FakeBedrock:
         """Bring a model to its end of life now; jobs that run go on."""
         with self._lock:
             self._retired.add(model_id)
+
+    def deny(self, model_id: str) -> None:
+        """Take away the access of the account to a model."""
+        with self._lock:
+            self._denied.add(model_id)
 
     def reject_next(self, *reasons: str) -> None:
         """Let moderation keep back one picture of the next edits, or the answer of the next captions, for each reason."""
@@ -152,6 +161,8 @@ class FakeBedrock:
             raise refuse("The provided model identifier is invalid.")
         if bare in self._retired or model.id in self._retired or model.state_on(self.clock.now().date()) == "retired":
             raise unavailable(model)
+        if {bare, model.id} & self._denied:
+            raise Refusal("AccessDeniedException", "You don't have access to the model with the specified model ID.")
         if model.profiles and bare not in model.profiles:
             raise refuse(
                 f"Invocation of model ID {bare} with on-demand throughput isn’t supported. Retry your request with the "  # noqa: RUF001  # as it is
@@ -165,10 +176,15 @@ class FakeBedrock:
     def _StartAsyncInvoke(self, call: Call) -> JSON:  # noqa: N802  # the name of the operation
         given = call.parameters
         model = self._model(given["modelId"])
-        if model.id not in _VIDEOS:
-            raise refuse("The model does not support asynchronous invocation.")
         body = given["modelInput"]
-        commission = _VIDEOS[model.id](self._body(model, body))
+        if model.id in _VIDEOS:
+            commission = _VIDEOS[model.id](self._body(model, body))
+        elif model.id.startswith("amazon.nova-2-multimodal-embeddings"):
+            from vrag.testing.bedrock.segments import nova_segments  # noqa: PLC0415  # numpy
+
+            commission = nova_segments(self._body(model, body), self.jobs.s3)
+        else:
+            raise refuse("The model does not support asynchronous invocation.")
         token = given.get("clientRequestToken") or hashlib.sha256(self.clock.token_bytes(16)).hexdigest()
         output = given["outputDataConfig"]["s3OutputDataConfig"]
         return {"invocationArn": self.jobs.start(model.id, body, output, token, commission)}
@@ -205,6 +221,23 @@ class FakeBedrock:
         from vrag.testing.bedrock.language import guard  # noqa: PLC0415  # numpy
 
         return guard(call.parameters, self.blocked_words)
+
+    def _GetFoundationModel(self, call: Call) -> JSON:  # noqa: N802  # as above
+        model = self._listed(call.parameters["modelIdentifier"])
+        return {"modelDetails": details(model, self.region)}
+
+    def _GetFoundationModelAvailability(self, call: Call) -> JSON:  # noqa: N802  # as above
+        model = self._listed(call.parameters["modelId"])
+        return availability(model, allowed=model.id not in self._denied)
+
+    def _listed(self, name: str) -> Model:
+        model = self.catalogue.find(_PROVIDER, name.rpartition("/")[2])
+        today = self.clock.now().date()
+        if model is None or model.kind == "service" or model.id in self._retired or model.state_on(today) == "retired":
+            raise Refusal(
+                "ResourceNotFoundException", "Could not resolve the foundation model from the model identifier."
+            )
+        return model
 
     def _rejected(self) -> str | None:
         with self._lock:

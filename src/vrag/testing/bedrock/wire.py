@@ -71,15 +71,23 @@ class Call:
     """As the caller of boto3 gave them; blobs in JSON are bytes."""
 
 
+_CONTROL = ("GetFoundationModel", "GetFoundationModelAvailability")
+"""What is known of the control plane, the service `bedrock`."""
+
+
 @cache
-def _service() -> Any:  # the types of botocore know no members of its cached properties
-    return botocore.session.Session().get_service_model("bedrock-runtime")
+def _operations() -> Mapping[str, Any]:  # the types of botocore know no members of its cached properties
+    """Each operation with its model."""
+    session = botocore.session.Session()
+    runtime, control = (session.get_service_model(name) for name in ("bedrock-runtime", "bedrock"))
+    found: dict[str, Any] = {name: runtime.operation_model(name) for name in runtime.operation_names}
+    return found | {name: control.operation_model(name) for name in _CONTROL}
 
 
 def http_status(code: str) -> int:
     """The HTTP status of an error code."""
-    for name in _service().operation_names:
-        for shape in _service().operation_model(name).error_shapes:
+    for operation in _operations().values():
+        for shape in operation.error_shapes:
             if shape.name == code:
                 return int(shape.metadata["error"]["httpStatusCode"])
     return 403 if code in {"InvalidSignatureException", "UnrecognizedClientException"} else 400
@@ -126,8 +134,7 @@ def read_call(request: Request) -> Call:
         Refusal: No operation has this path, or a member is missing, unknown, of a wrong type or out of its bounds.
     """
     parts = urlsplit(request.target)
-    for name in _service().operation_names:
-        operation = _service().operation_model(name)
+    for name, operation in _operations().items():
         found = _matched(operation, request.method, parts.path)
         if found is not None:
             return Call(operation=name, parameters=_parameters(operation, found, parts.query, request))
