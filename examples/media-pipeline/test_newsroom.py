@@ -11,6 +11,7 @@ from PIL import Image
 
 from vrag import VRAGPipeline
 from vrag.knowledge.knowledge_base import KnowledgeBase
+from vrag.provenance.marking import Marking
 from vrag.provenance.verify import verify_file
 from vrag.testing import (
     FAKE_SPACE,
@@ -35,6 +36,7 @@ def pipeline(tmp_path: Path) -> VRAGPipeline:
         generators={"film": FakeVideoGenerator()},
         storage=FakeStorage(),
         signer=FakeSigner(),
+        marking=Marking(credentials="none"),
         clock=FakeClock(),
     )
 

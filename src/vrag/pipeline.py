@@ -1,13 +1,10 @@
-"""`VRAGPipeline` joins the steps and does none itself: plan, submit, record, deliver, revoke, resume."""
+"""`VRAGPipeline` joins the steps and does none itself: plan, prepare, submit, record, deliver, revoke, resume."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -15,47 +12,47 @@ from typing import Literal, Self
 from attrs import evolve
 
 from vrag import __version__
-from vrag.clock import Clock, SystemClock, rfc3339
+from vrag.clock import Clock, SystemClock
 from vrag.errors import (
     GateError,
     JobUndecidedError,
-    NoSuitableImageError,
     NotFoundError,
     PlanChangedError,
-    UnsupportedRequestError,
     UsageError,
     VRAGError,
 )
-from vrag.generation.plan import Picked, plan_video
+from vrag.finishing import Finishing
+from vrag.generation.plan import WaitingError, plan_video
 from vrag.generation.runner import Runner
 from vrag.interfaces import Inpainter, Signer, Storage, VideoGenerator
 from vrag.knowledge.knowledge_base import KnowledgeBase
-from vrag.knowledge.selection import Selection
-from vrag.media.image import conform
-from vrag.provenance.record import VideoFacts, video_statement
-from vrag.provenance.signing import sign_envelope
-from vrag.results import BatchFailure, BatchResult, FinishedVideo, Resumed, Revocation, Ticket, Use
-from vrag.values.assets import Review, check_knowledge_base_name
-from vrag.values.briefs import Brief, Conformed, Plan, PlanFailure, PlannedVideo, Source
-from vrag.values.canonical import to_json
+from vrag.media.image import thumbnail
+from vrag.media.ref import MediaRef
+from vrag.provenance.certificates import ClaimSigner
+from vrag.provenance.checkpoints import CheckpointKeeper
+from vrag.provenance.marking import Marking, Watermarker
+from vrag.provenance.receipt import ReceiptSigner
+from vrag.provenance.report.sheet import ContactSheet
+from vrag.results import AssetView, BatchFailure, BatchResult, FinishedVideo, Resumed, Revocation, Ticket, Use
+from vrag.sourcing import INPAINTER, Ask, Choose, Moderator, Sourcing
+from vrag.takedown import TakeDown
+from vrag.values.assets import check_knowledge_base_name
+from vrag.values.briefs import Brief, OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo
 from vrag.values.jobs import Event, StepState
-from vrag.values.policy import Policy
-from vrag.values.requests import VideoCapabilities
-from vrag.values.vectors import Candidate, Refusal
+from vrag.values.policy import Caps, Policy
 from vrag.workspace import Workspace
+from vrag.workspace.hooks import Hook, observed
 from vrag.workspace.journal import ENDED, Step
 
 __all__ = ["VRAGPipeline"]
-
-_MAX_THREADS = 32
 
 
 class VRAGPipeline:
     """Video from your own approved pictures, with a record of each.
 
     It is given objects: knowledge bases (a mapping, or a factory by name), video generators by name, a storage for
-    media, a signer for records, and somebody to `ask` where no picture suits. `local` and `from_config` make them. Safe to use from many threads; `close` it, or
-    use it in a `with` block.
+    media, a signer for records, and a signer with certificates for content credentials. `local` and `from_config` make
+    them. Safe to use from many threads; `close` it, or use it in a `with` block.
     """
 
     def __init__(
@@ -67,30 +64,108 @@ class VRAGPipeline:
         storage: Storage,
         signer: Signer,
         inpainter: Inpainter | None = None,
+        moderator: Moderator | None = None,
         policy: Policy | None = None,
-        ask: Callable[[Brief, Refusal], str | None] | None = None,
+        caps: Caps | None = None,
+        marking: Marking | None = None,
+        claim_signer: ClaimSigner | None = None,
+        anchors: Callable[[], str | None] = lambda: None,
+        watermarker: Watermarker | None = None,
+        keepers: Sequence[CheckpointKeeper] = (),
+        ask: Ask | None = None,
+        choose: Choose | None = None,
+        hook: Hook | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """Join the parts; nothing is started and nothing is called.
+
+        Args:
+            workspace: Journal and ledger.
+            knowledge_bases: By name, or a function that opens one.
+            generators: By name.
+            storage: Where fitted pictures and films lie.
+            signer: Signs the records and the ledger.
+            inpainter: Edits pictures.
+            moderator: Looks at prompts and pictures of paid purchases before anything is bought.
+            policy: What an organisation allows.
+            caps: What may be spent at most.
+            marking: What is put into a delivered film; content credentials where nothing is said.
+            claim_signer: Signs the content credentials; needed unless `marking` says `none`.
+            anchors: Certificates that content credentials are checked against, PEM.
+            watermarker: Puts an invisible mark into a film.
+            keepers: Where the newest checkpoint of the ledger is kept outside the workspace.
+            ask: Names a picture where none suits.
+            choose: Chooses among the variants of an edit.
+            hook: Told of every call that leaves this library.
+            clock: Time and randomness.
+
+        Raises:
+            UsageError: Content credentials are wanted and nobody signs them.
+        """
+        self._clock = clock or SystemClock()
+
+        def seen(part: VideoGenerator, seam: str) -> VideoGenerator:
+            return part if hook is None else observed(part, hook, seam=seam, clock=self._clock)
+
         self.workspace = workspace
-        self.generators = dict(generators)
-        self.inpainter = inpainter
+        self.generators = {name: seen(one, "video_generator") for name, one in generators.items()}
+        self.inpainter = (
+            inpainter
+            if inpainter is None or hook is None
+            else observed(inpainter, hook, seam="inpainter", clock=self._clock)
+        )
         self.policy = policy or Policy()
-        self._ask = ask
         self._knowledge_bases = knowledge_bases
         self._opened: dict[str, KnowledgeBase] = {}
         self._storage = storage
         self._signer = signer
-        self._clock = clock or SystemClock()
         self._guard = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
         self._closing = threading.Event()
+        if caps is not None:
+            workspace.budget.caps = caps
+        workspace.budget.unknown_price = self.policy.unknown_price
+        self._sourcing = Sourcing(
+            knowledge_base=self.knowledge_base,
+            storage=storage,
+            workspace=workspace,
+            inpainter=self.inpainter,
+            moderator=moderator,
+            policy=self.policy,
+            scope=self._scope,
+            ask=ask,
+            choose=choose,
+        )
+        self._finishing = Finishing(
+            workspace=workspace,
+            storage=storage,
+            generators=self.generators,
+            inpainter=self.inpainter,
+            signer=signer,
+            policy=self.policy,
+            marking=marking or Marking(),
+            claim_signer=claim_signer,
+            anchors=anchors,
+            watermarker=watermarker,
+            keepers=tuple(keepers),
+            review_of=lambda name, asset_id: self.knowledge_base(name).review_of(asset_id),
+            library_version=__version__,
+            clock=self._clock,
+        )
+        self._takedown = TakeDown(
+            workspace=workspace,
+            knowledge_base=self.knowledge_base,
+            sign=ReceiptSigner(signer, library_version=__version__, text=self.policy.text, clock=self._clock),
+        )
         self._runner = Runner(
             journal=workspace.journal,
             storage=storage,
             generators=self.generators,
+            inpainters={} if self.inpainter is None else {INPAINTER: self.inpainter},
             clock=self._clock,
             gate=self._gate,
-            record=self._record,
+            finish=self._finishing.mark,
+            assemble=self._finishing.join,
+            record=self._finishing.record,
         )
 
     @classmethod
@@ -136,17 +211,28 @@ class VRAGPipeline:
     def plan(self, briefs: Brief | Iterable[Brief]) -> Plan:
         """Resolve briefs to purchases; no picture and no video is bought.
 
-        A brief that cannot be planned is listed in `failures` with its error, and the others go on.
+        A brief that waits for an edit or a choice is in `open`, one that cannot be planned in `failures` with its error,
+        and the others go on.
         """
-        videos: list[PlannedVideo] = []
+        rows = [briefs] if isinstance(briefs, Brief) else list(briefs)
+        return self._plan(dict(enumerate(rows)), set())
+
+    def _plan(self, rows: Mapping[int, Brief], used: set[str]) -> Plan:
+        videos: dict[int, PlannedVideo] = {}
+        waiting: list[OpenVideo] = []
         failures: list[PlanFailure] = []
-        used: set[str] = set()
-        for index, brief in enumerate([briefs] if isinstance(briefs, Brief) else briefs):
+        for index, brief in rows.items():
             try:
-                videos.append(self._plan_one(brief, used))
+                videos[index] = self._plan_one(brief, used)
+            except WaitingError as error:
+                # What is not bought yet comes before what a person chooses.
+                first = min((wait.waits_for for wait in error.waits), key=("edit", "choice").index)
+                edits = tuple(wait.edit for wait in error.waits if wait.waits_for == first)
+                waiting.append(OpenVideo(index=index, brief=brief, waits_for=first, edits=edits))
+                used.update(edit.source.asset_id for edit in edits)
             except VRAGError as error:
                 failures.append(PlanFailure(index=index, brief=brief, error=error.to_json()))
-        return Plan(videos=tuple(videos), failures=tuple(failures))
+        return Plan(videos=tuple(videos.values()), rows=tuple(videos), open=tuple(waiting), failures=tuple(failures))
 
     def _plan_one(self, brief: Brief, used: set[str]) -> PlannedVideo:
         """Plan one brief; `used` holds the pictures of the batch so far, and gets this one's."""
@@ -155,13 +241,16 @@ class VRAGPipeline:
             raise UsageError(
                 f"Name a generator, not {name!r}; there are: {', '.join(sorted(self.generators)) or 'none'}."
             )
+        once = self.policy.reuse == "once a batch"
         planned = plan_video(
             brief,
             name=name,
             generator=self.generators[name],
             scope=self._scope(brief),
-            pick=lambda brief, able: self._pick(brief, able, used if self.policy.reuse == "once a batch" else set()),
+            pick=lambda shot, able: self._sourcing.pick(shot, able, used if once else frozenset()),
         )
+        self._finishing.check(planned)
+        self._sourcing.moderate(planned)
         used.update(source.asset_id for source in planned.sources)
         return planned
 
@@ -173,84 +262,64 @@ class VRAGPipeline:
         named = brief.knowledge_base or ("" if callable(given) or len(given) != 1 else next(iter(given)))
         return f"{self.workspace.scope}/{named}"
 
-    def _pick(self, brief: Brief, capabilities: VideoCapabilities, used: set[str]) -> Picked | None:
-        if "start_frame" not in capabilities.roles:
-            raise UnsupportedRequestError("This generator takes no picture.", hint="Brief(text_only=True)")
-        knowledge_base = self.knowledge_base(brief.knowledge_base)
-        if brief.picture is not None:
-            asset = knowledge_base.asset(brief.picture)
-            candidates: tuple[Candidate, ...] = (Candidate(asset_id=asset.id, chosen=True),)
-            settings: Mapping[str, str | float] = {}
-        else:
-            query = brief.object_prompt or brief.action_prompt or brief.template or ""
-            resting = timedelta(seconds=self.policy.cool_down_s)
-            found = knowledge_base.search(
-                query,
-                filter=brief.filter,
-                selection=Selection(exclude=used, cool_down=resting, last_used=self.workspace.journal.last_used),
-            )
-            named = (
-                None if found.refusal is None else self._without_hit(brief, found.refusal, knowledge_base, capabilities)
-            )
-            if found.refusal is not None and named is None:
-                return None
-            asset = found.hits[0].asset if named is None else knowledge_base.asset(named)
-            settings = found.settings
-            candidates = tuple(
-                evolve(candidate, chosen=candidate.asset_id == asset.id) for candidate in found.candidates
-            )
-        review = knowledge_base.gate(asset.id)
-        with knowledge_base.open(asset.original) as stream:
-            original = stream.read()
-        fitted = conform(
-            original,
-            asset.file_name,
-            width_px=brief.width_px,
-            height_px=brief.height_px,
-            mode=brief.fit,
-            scale=capabilities.image.scale,
-        )
-        media = self._storage.put(BytesIO(fitted.data), fitted.media_type)
-        return Picked(
-            source=Source(
-                asset_id=asset.id,
-                knowledge_base=knowledge_base.name,
-                role="start_frame",
-                original=asset.original,
-                conformed=Conformed(
-                    media=evolve(media, width_px=fitted.width_px, height_px=fitted.height_px),
-                    crop_px=fitted.crop_px,
-                    mode=brief.fit,
-                    upscaled=fitted.upscaled,
-                ),
-                review_sequence=review.sequence,
-                caption=asset.caption,
-                file_name=asset.file_name,
-                rights=asset.rights,
-            ),
-            candidates=candidates,
-            settings=settings,
-        )
+    def prepare(self, plan: Plan, *, approved: str, budget_usd: float | None = None) -> Plan:
+        """Buy the edits that a plan waits for, and plan what waited for them again.
 
-    def _without_hit(
-        self, brief: Brief, refusal: Refusal, knowledge_base: KnowledgeBase, capabilities: VideoCapabilities
-    ) -> str | None:
-        """What the policy does where no picture suits: an asset that a person named, or None for no picture.
+        An edit of an edit is open again in the new plan. One that failed is in its `failures`.
+
+        Args:
+            plan: From `plan` or `prepare`, in this workspace.
+            approved: `plan.digest`, as it was when a person looked at it.
+            budget_usd: What the edits may cost at most.
 
         Raises:
-            NoSuitableImageError: Refuse it is.
+            PlanChangedError: The plan is not the approved one; nothing was bought.
+            BudgetError: They would pass the budget or a cap, or a price is not known; nothing was bought.
         """
-        if self.policy.no_picture == "ask" and self._ask is not None:
-            named = self._ask(brief, refusal)
-            if named is not None:
-                return named
-        elif self.policy.no_picture == "text only" and "start_frame" not in capabilities.required_roles:
-            return None
-        raise NoSuitableImageError(
-            f"No suitable picture for '{refusal.query[:200]}' in '{knowledge_base.name}': " + " ".join(refusal.reasons),
-            refusal=refusal,
-            hint=f'vrag search "{refusal.query[:200]}" --kb {knowledge_base.name} --explain',
+        self._check_approved(plan, approved)
+        self._write_down(plan.edits, self._run_id(), budget_usd)
+        for bought in self._runner.submit(edit.step_id for edit in plan.edits).values():
+            with suppress(VRAGError):  # it is told when its video is planned again
+                bought.result()
+        used = {source.asset_id for video in plan.videos for source in video.sources}
+        waiting = {one.index: one.brief for one in plan.open}
+        again = self._plan(waiting, used if self.policy.reuse == "once a batch" else set())
+        return Plan(
+            videos=(*plan.videos, *again.videos),
+            rows=(*plan.rows, *again.rows),
+            open=again.open,
+            failures=(*plan.failures, *again.failures),
         )
+
+    def contact_sheet(self, plan: Plan) -> ContactSheet:
+        """The plan to look at: every picture as the model will see it, with prompt and price."""
+
+        def small(ref: MediaRef) -> bytes:
+            with self._storage.open(ref) as stream:
+                return thumbnail(stream.read(), ref.sha256[:12], max_side_px=480)
+
+        return ContactSheet(plan=plan, thumbnail=small)
+
+    def formats(self, brief: Brief, sizes_px: Iterable[tuple[int, int]]) -> list[Brief]:
+        """Briefs for the same film in several shapes, all from the one picture that suits best.
+
+        Args:
+            brief: What is asked; its own size does not count.
+            sizes_px: (width, height) of each film, such as (1280, 720), (720, 1280) and (720, 720).
+
+        Raises:
+            NoSuitableImageError: No picture suits.
+        """
+        found = self._plan({0: evolve(brief, edits=())}, set())
+        if found.failures:
+            self._plan_one(evolve(brief, edits=()), set())  # raises what was only listed
+        pictures = [source.asset_id for source in found.videos[0].sources]
+        pinned = evolve(
+            brief,
+            picture=pictures[0] if pictures and not brief.shots else brief.picture,
+            shots=tuple(evolve(shot, picture=asset) for shot, asset in zip(brief.shots, pictures, strict=False)),
+        )
+        return [evolve(pinned, width_px=width_px, height_px=height_px) for width_px, height_px in sizes_px]
 
     # -- buy
 
@@ -258,103 +327,111 @@ class VRAGPipeline:
         """Buy what was approved.
 
         Args:
-            plan: From `plan`, in this workspace.
+            plan: From `plan` or `prepare`, in this workspace.
             approved: `plan.digest`, as it was when a person looked at it.
             budget_usd: What the whole plan may cost at most.
 
         Raises:
             PlanChangedError: The plan is not the approved one; nothing was submitted.
-            UsageError: Its price is over the budget, or not known where a budget is given.
+            BudgetError: It would pass the budget or a cap, or a price is not known; nothing was submitted.
+            UsageError: Some of it waits for an edit or a choice.
         """
+        self._check_approved(plan, approved)
+        if plan.open:
+            raise UsageError(
+                f"{len(plan.open)} of the videos wait for an edit or a choice; nothing was submitted.",
+                hint="pipeline.prepare(plan, approved=plan.digest), or choose a variant with Edit(choose=…)",
+            )
+        self._write_down(plan.videos, self._run_id(), budget_usd)
+        return [self._ticket(planned.step_id) for planned in plan.videos]
+
+    @staticmethod
+    def _check_approved(plan: Plan, approved: str) -> None:
         if plan.digest != approved:
             raise PlanChangedError(
                 f"This plan ({plan.digest[:12]}…) is not the approved one ({approved[:12]}…).", hint="approve it again"
             )
-        if budget_usd is not None:
-            self._check_budget(plan, budget_usd)
-        for planned in plan.videos:
-            self.workspace.journal.plan(planned)
-        tickets = [Ticket(planned.step_id) for planned in plan.videos]
-        for ticket in tickets:
-            self._in_background(ticket)
-        return tickets
 
-    def _check_budget(self, plan: Plan, budget_usd: float) -> None:
-        price = plan.usd_micros
-        if price is None:
-            if self.policy.unknown_price == "refuse":
-                raise UsageError(
-                    "The price of this plan is not known, so it cannot be kept within a budget.",
-                    hint="Policy(unknown_price='allow')",
-                )
-        elif price > round(budget_usd * 1_000_000):
-            raise UsageError(f"The plan costs {price / 1e6:.2f} USD; the budget is {budget_usd:.2f} USD.")
+    def _run_id(self) -> str:
+        return self._clock.token_bytes(16).hex()
 
-    def _in_background(self, ticket: Ticket) -> Future[None]:
-        with self._guard:
-            if self._closing.is_set():
-                raise UsageError("This pipeline is closed.")
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="vrag")
-            return self._threads.submit(
-                ticket.run, lambda notify, stopped: self._drive(ticket.id, notify=notify, stopped=stopped)
-            )
+    def _write_down(self, planned: Sequence[PlannedVideo | PlannedEdit], run_id: str, budget_usd: float | None) -> None:
+        """Reserve the money of a run and write its steps down, or refuse all of it."""
+        if self._closing.is_set():
+            raise UsageError("This pipeline is closed.")
+        cap = None if budget_usd is None else round(budget_usd * 1_000_000)
+        self.workspace.budget.reserve_run(run_id, planned, usd_micros=cap)
+        self.workspace.journal.plan_all(planned, run_id=run_id)
+        for one in planned:
+            step = self.workspace.journal.get(one.step_id)
+            # What ended without a charge is tried again when it is asked for again.
+            if step.state in {StepState.FAILED, StepState.CANCELLED} and (step.error or {}).get("billed") is False:
+                self.workspace.journal.retry(step.id)
 
-    def _drive(
-        self,
-        step_id: str,
-        *,
-        notify: Callable[[Event], None] = lambda _event: None,
-        stopped: Callable[[], bool] = lambda: False,
-        timeout_s: float | None = None,
-    ) -> FinishedVideo:
-        step = self.workspace.journal.get(step_id)
-        if step.state in {StepState.FAILED, StepState.CANCELLED} and (step.error or {}).get("billed") is False:
-            self.workspace.journal.retry(step_id)
-        step = self._runner.drive(
-            step_id, notify=notify, stopped=stopped, leaving=self._closing.is_set, timeout_s=timeout_s
-        )
-        if step.state is StepState.WITHHELD:
-            raise GateError(
-                "The video was made, but a picture of it may no longer be used: it is recorded and withheld.",
-                asset_id=step.planned.sources[0].asset_id,
-                state=str((step.error or {}).get("state", "unknown")),
-                hint=f"vrag where-used {step.planned.sources[0].asset_id}",
-            )
-        return self._finished(step)
+    def _ticket(self, step_id: str) -> Ticket:
+        ticket = Ticket(step_id, finished=self._finished, cancel=lambda: self._runner.cancel(step_id))
+        ticket.watch(self._runner.submit([step_id], notify=ticket.notify)[step_id])
+        return ticket
 
     def generate(
         self,
         brief: Brief,
         *,
+        budget_usd: float | None = None,
         notify: Callable[[Event], None] = lambda _event: None,
         timeout_s: float | None = None,
     ) -> FinishedVideo:
-        """Plan, buy, wait for and record one video. The same brief again finds the video that exists.
+        """Plan, edit, buy, wait for and record one video. The same brief again finds the video that exists.
+
+        Args:
+            brief: What is asked.
+            budget_usd: What edits and film may cost together at most.
+            notify: Called in this thread with what happens.
+            timeout_s: How long to wait for the film; the job runs on, and the same call finds it.
 
         Raises:
             NoSuitableImageError: No picture suits; `error.refusal` says why and shows the best there were.
             GateError: The picture may not be used.
-            UnsupportedRequestError: The generator refuses the request.
+            UnsupportedRequestError: The generator or the inpainter refuses the request.
+            BudgetError: It would pass the budget or a cap.
             JobError: The job did not end well.
         """
-        planned = self._plan_one(brief, set())
-        self.workspace.journal.plan(planned)
-        return self._drive(planned.step_id, notify=notify, timeout_s=timeout_s)
-
-    def run(self, briefs: Iterable[Brief]) -> BatchResult:
-        """Make many videos at once; never raises for one of them."""
-        rows = list(briefs)
-        failed: list[BatchFailure] = []
-        undecided: list[BatchFailure] = []
-        tickets: dict[int, Ticket] = {}
-        used: set[str] = set()
-        for index, brief in enumerate(rows):
+        run_id = self._run_id()
+        while True:
             try:
-                plan = Plan(videos=(self._plan_one(brief, used),))
-                tickets[index] = self.submit(plan, approved=plan.digest)[0]
-            except VRAGError as error:
-                failed.append(BatchFailure(index=index, brief=brief, error=error.to_json()))
+                planned = self._plan_one(brief, set())
+                break
+            except WaitingError as error:
+                edits = [wait.edit for wait in error.waits if wait.waits_for == "edit"]
+                if not edits:
+                    raise _choose_first(error.waits[0].edit) from None
+                self._write_down(edits, run_id, budget_usd)
+                for edit in edits:
+                    self._drive(edit.step_id, notify, timeout_s)
+        self._write_down([planned], run_id, budget_usd)
+        return self._finished(self._drive(planned.step_id, notify, timeout_s))
+
+    def _drive(self, step_id: str, notify: Callable[[Event], None], timeout_s: float | None) -> Step:
+        return self._runner.drive(step_id, notify=notify, leaving=self._closing.is_set, timeout_s=timeout_s)
+
+    def run(self, briefs: Iterable[Brief], *, budget_usd: float | None = None) -> BatchResult:
+        """Make many videos at once; never raises for one of them.
+
+        Raises:
+            BudgetError: Together they would pass the budget or a cap; of edits and of films, nothing of the two was bought.
+        """
+        rows = list(briefs)
+        plan = self.plan(rows)
+        while plan.edits:
+            plan = self.prepare(plan, approved=plan.digest, budget_usd=budget_usd)
+        failed = [BatchFailure(index=one.index, brief=one.brief, error=one.error) for one in plan.failures]
+        failed += [
+            BatchFailure(index=one.index, brief=one.brief, error=_choose_first(one.edits[0]).to_json())
+            for one in plan.open
+        ]
+        ready = evolve(plan, open=(), failures=())
+        tickets = dict(zip(ready.rows, self.submit(ready, approved=ready.digest, budget_usd=budget_usd), strict=True))
+        undecided: list[BatchFailure] = []
         done: dict[int, FinishedVideo] = {}
         for index, ticket in tickets.items():
             try:
@@ -371,56 +448,84 @@ class VRAGPipeline:
     def video(self, step_id: str) -> FinishedVideo:
         """A delivered video by the id of its step."""
         step = self.workspace.journal.get(step_id)
-        if step.state is not StepState.DELIVERED:
+        if step.state is not StepState.DELIVERED or step.kind == "edit":
             raise NotFoundError(f"The step '{step_id[:12]}…' has no delivered video; it is {step.state}.")
         return self._finished(step)
 
-    def resume(self) -> Resumed:
-        """Bring every step that was left unfinished to its end; nothing is bought that may have been bought before."""
+    def ticket(self, step_id: str) -> Ticket:
+        """A ticket for a step of any day and process; work on it goes on."""
+        return self._ticket(self.workspace.journal.get(step_id).id)
+
+    def resume(self, step_ids: Iterable[str] | None = None) -> Resumed:
+        """Bring steps that were left unfinished to their end; nothing is bought that may have been bought before.
+
+        Args:
+            step_ids: Those to go on with; None is all.
+        """
+        unfinished = set(StepState) - ENDED - {StepState.UNDECIDED}
+        wanted = list(self.workspace.journal.ids(unfinished) if step_ids is None else step_ids)
         done: list[FinishedVideo] = []
         failed: dict[str, Mapping[str, object]] = {}
-        for step in self.workspace.journal.steps(set(StepState) - ENDED - {StepState.UNDECIDED}):
+        for step_id, future in self._runner.submit(wanted).items():
             try:
-                done.append(self._drive(step.id))
+                step = future.result()
+                if step.kind != "edit":
+                    done.append(self._finished(step))
             except VRAGError as error:
-                failed[step.id] = error.to_json()
+                failed[step_id] = error.to_json()
         return Resumed(done=tuple(done), failed=failed)
 
-    def decide(self, step_id: str, decision: Literal["give up", "buy again"]) -> None:
-        """Settle a step of which nobody knows whether it was bought."""
+    def cancel(self, step_id: str) -> bool:
+        """Spend nothing more on a step, and stop it where its provider can.
+
+        Returns:
+            Whether it will not be made. False where the provider cannot stop it: the charge stands, and a result that
+            arrives is recorded.
+        """
+        return self._runner.cancel(self.workspace.journal.get(step_id).id)
+
+    def decide(
+        self, step_id: str, decision: Literal["give up", "buy again"], *, by: str = "", reason: str = ""
+    ) -> None:
+        """Settle a step of which nobody knows whether it was bought.
+
+        Args:
+            step_id: An undecided step.
+            decision: `give up` leaves it; `buy again` plans it anew, and it may be paid twice.
+            by: Who decides; with `reason` it becomes a receipt in the ledger.
+            reason: Why.
+        """
         journal = self.workspace.journal
         given_up = {"error": "given_up", "message": "A person gave it up.", "billed": None, "retryable": False}
         if not journal.advance(step_id, StepState.UNDECIDED, StepState.FAILED, error=given_up):
             raise UsageError(
                 f"The step '{step_id[:12]}…' is {journal.get(step_id).state}; only undecided ones are decided."
             )
+        if by and reason:
+            self.workspace.ledger.add_receipt(
+                kind="decision",
+                subject=step_id,
+                by=by,
+                reason=reason,
+                body={"decision": decision},
+                sign=self._takedown.sign,
+            )
         if decision == "buy again":
             journal.retry(step_id)
 
+    # -- take-down
+
+    def asset(self, asset_id: str) -> AssetView:
+        """A picture, and where it is used."""
+        return self._takedown.asset(asset_id)
+
     def where_used(self, asset_id: str) -> tuple[Use, ...]:
         """Every step that uses this picture, itself or edited: planned, running, delivered or withheld; oldest first."""
-        steps = {step.id: step for step in self.workspace.journal.using(asset_id)}
-        # Through the records: what was made from an edited picture names only the edited one.
-        for record_id in self.workspace.ledger.used_in(asset_id):
-            if record_id not in steps:
-                with suppress(NotFoundError):  # a record about something that is no step, such as an edited picture
-                    steps[record_id] = self.workspace.journal.get(record_id)
-        return tuple(
-            Use(
-                step_id=step.id,
-                state=step.state.value,
-                asset_id=asset_id,
-                record_id=step.record_id,
-                video_sha256=None if step.delivered is None else step.delivered.sha256,
-                at=step.updated_at,
-            )
-            for step in sorted(steps.values(), key=lambda step: (step.created_at, step.id))
-        )
+        return self._takedown.where_used(asset_id)
 
     def revoke(self, asset_id: str, *, by: str, reason: str) -> Revocation:
         """Take a picture out of use at once and for ever, and list what was made from it."""
-        knowledge_base = self._owner(asset_id)
-        return self._revoked(knowledge_base.revoke(asset_id, by=by, reason=reason), by=by, reason=reason)
+        return self._takedown.revoke(asset_id, by=by, reason=reason)
 
     def revoke_everywhere(
         self, sha256: str, *, by: str, reason: str, knowledge_bases: Iterable[str] | None = None
@@ -438,37 +543,8 @@ class VRAGPipeline:
             VRAGError: One of them failed; the others have revoked it, and saying it again does what is left.
         """
         given = self._opened if callable(self._knowledge_bases) else self._knowledge_bases
-        names = sorted(given) if knowledge_bases is None else list(dict.fromkeys(knowledge_bases))
-        done: list[Revocation] = []
-        failed: VRAGError | None = None
-        for name in names:
-            try:
-                review = self.knowledge_base(name).revoke_digest(sha256, by=by, reason=reason)
-            except VRAGError as error:
-                failed = failed or error
-                continue
-            done.append(self._revoked(review, by=by, reason=reason))
-        if failed is not None:
-            raise failed
-        return tuple(done)
-
-    def _owner(self, asset_id: str) -> KnowledgeBase:
-        # A digest alone names no knowledge base, and must not be taken for the name of one.
-        owner, slash, _ = asset_id.partition("/")
-        return self.knowledge_base(owner if slash else None)
-
-    def _revoked(self, review: Review, *, by: str, reason: str) -> Revocation:
-        uses = self.where_used(review.asset_id)
-        made = tuple(use for use in uses if use.state in {StepState.DELIVERED, StepState.RECORDED})
-        receipt = self.workspace.ledger.add_receipt(
-            kind="revocation",
-            subject=review.asset_id,
-            by=by,
-            reason=reason,
-            body={"review": to_json(review), "videos": [use.video_sha256 for use in made]},
-        )
-        blocked = tuple(use for use in uses if use.state not in {*ENDED, StepState.RECORDED})
-        return Revocation(review=review, receipt=receipt, videos=made, blocked=blocked)
+        names = sorted(given) if knowledge_bases is None else knowledge_bases
+        return self._takedown.revoke_everywhere(sha256, names, by=by, reason=reason)
 
     def erase_media(self, asset_id: str, *, by: str, reason: str) -> int:
         """Delete the bytes of a revoked picture: the second step of a take-down. Records that name it still verify.
@@ -476,19 +552,22 @@ class VRAGPipeline:
         Returns:
             Number of the receipt in the workspace.
         """
-        knowledge_base = self._owner(asset_id)
-        erasure = knowledge_base.erase_media(asset_id, by=by, reason=reason)
-        return self.workspace.ledger.add_receipt(
-            kind="media erasure", subject=erasure.asset_id, by=by, reason=reason, body=to_json(erasure)
-        )
+        return self._takedown.erase_media(asset_id, by=by, reason=reason)
+
+    def erase_text(self, step_id: str, *, by: str, reason: str) -> int:
+        """Erase the words of a video (prompts, captions, names) for ever; its record stays and still verifies.
+
+        Returns:
+            How many texts were erased; a receipt of it stays.
+        """
+        return self._takedown.erase_text(step_id, by=by, reason=reason)
+
+    # -- the end
 
     def close(self) -> None:
         """Stop background work, and let go of files; running jobs of a provider run on. Closing twice is fine."""
         self._closing.set()
-        with self._guard:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=True)
+        self._runner.close()
         for generator in self.generators.values():
             generator.close()
         given = {} if callable(self._knowledge_bases) else self._knowledge_bases
@@ -504,58 +583,20 @@ class VRAGPipeline:
     ) -> None:
         self.close()
 
-    def erase_text(self, step_id: str, *, by: str, reason: str) -> int:
-        """Erase the words of a video (prompts, captions, names) for ever; its record stays and still verifies.
-
-        Returns:
-            How many texts were erased; a receipt of it stays.
-        """
-        step = self.workspace.journal.get(step_id)
-        if step.state not in ENDED or step.record_id is None:
-            raise UsageError(f"Only a recorded step forgets its words; '{step_id[:12]}…' is {step.state}.")
-        erased = self.workspace.ledger.erase_text(step.record_id, by=by, reason=reason)
-        self.workspace.journal.erase_words(step_id)
-        return erased
-
-    # -- what the runner is given
+    # -- what the parts are given
 
     def _gate(self, step: Step) -> None:
         for source in step.planned.sources:
             self.knowledge_base(source.knowledge_base).gate(source.asset_id)
 
-    def _record(self, step: Step, closed: GateError | None) -> None:
-        assert step.raw is not None and step.delivered is not None and step.status is not None  # noqa: PT018
-        reviews = {
-            source.asset_id: self.knowledge_base(source.knowledge_base).review_of(source.asset_id)
-            for source in step.planned.sources
-        }
-        facts = VideoFacts(
-            record_id=step.id,
-            planned=step.planned,
-            raw=step.raw,
-            delivered=step.delivered if closed is None else None,
-            withheld=None if closed is None else closed.message,
-            status=step.status,
-            reviews=reviews,
-            started_at=step.submitted_at or step.created_at,
-            finished_at=rfc3339(self._clock.now()),
-            marks=("none: no marking is configured",),
-            handle=step.handle,
-            library_version=__version__,
-        )
-        drafted = video_statement(facts, policy=self.policy, clock=self._clock)
-        envelope = sign_envelope(drafted.payload, self._signer)
-        self.workspace.journal.advance(
-            step.id,
-            StepState.FINISHED,
-            StepState.RECORDED,
-            record_id=step.id,
-            within=lambda connection: self.workspace.ledger.append(
-                connection, drafted, envelope, public_key=self._signer.public_key
-            ),
-        )
-
     def _finished(self, step: Step) -> FinishedVideo:
+        if step.state is StepState.WITHHELD:
+            raise GateError(
+                "The video was made, but a picture of it may no longer be used: it is recorded and withheld.",
+                asset_id=step.planned.sources[0].asset_id,
+                state=str((step.error or {}).get("state", "unknown")),
+                hint=f"vrag where-used {step.planned.sources[0].asset_id}",
+            )
         return FinishedVideo(
             step,
             storage=self._storage,
@@ -563,3 +604,10 @@ class VRAGPipeline:
             signer=self._signer,
             open_original=lambda source: self.knowledge_base(source.knowledge_base).open(source.original),
         )
+
+
+def _choose_first(edit: PlannedEdit) -> UsageError:
+    return UsageError(
+        f"The edit '{edit.request.operation}' has several variants ({edit.step_id[:12]}…); a person chooses one.",
+        hint="Edit(choose=1), or choose=… for the pipeline",
+    )

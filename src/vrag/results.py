@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import field, frozen
 from typing_extensions import override
@@ -18,14 +18,17 @@ from vrag.interfaces import Signer, Storage
 from vrag.media.files import write_new
 from vrag.media.ref import MediaRef
 from vrag.provenance.verify import Verification, sidecar_json, verify_file
-from vrag.values.assets import Review
+from vrag.values.assets import Asset, Review
 from vrag.values.briefs import Brief, PlannedVideo, Source
 from vrag.values.canonical import JSON
 from vrag.values.jobs import Event
 from vrag.workspace.journal import Step
 from vrag.workspace.ledger import Entry, Ledger
 
-__all__ = ["BatchFailure", "BatchResult", "FinishedVideo", "Resumed", "Revocation", "Ticket", "Use"]
+if TYPE_CHECKING:
+    from vrag.provenance.lineage import LineageGraph
+
+__all__ = ["AssetView", "BatchFailure", "BatchResult", "FinishedVideo", "Resumed", "Revocation", "Ticket", "Use"]
 
 
 class FinishedVideo:
@@ -50,7 +53,7 @@ class FinishedVideo:
         """The id of its step: the identity of the purchase."""
         self.media: MediaRef = step.delivered
         """The delivered file: digest, size, pixels, seconds."""
-        self.planned: PlannedVideo = step.planned
+        self.planned: PlannedVideo = step.video
         """What was planned and approved."""
         self.record_id: str = step.record_id
 
@@ -68,6 +71,12 @@ class FinishedVideo:
     def record(self) -> JSON:
         """The in-toto statement, as JSON."""
         return self.entry.statement
+
+    def lineage(self) -> LineageGraph:
+        """What it was made from, through every step, as the records say."""
+        from vrag.provenance.lineage import sources_of  # noqa: PLC0415  # only where it is asked for
+
+        return sources_of(self._ledger, self.record_id)
 
     def open(self) -> BinaryIO:
         """The bytes of the MP4."""
@@ -138,28 +147,42 @@ class FinishedVideo:
 class Ticket:
     """A future for one video; safe to use from many threads."""
 
-    def __init__(self, step_id: str) -> None:
+    def __init__(
+        self, step_id: str, *, finished: Callable[[Step], FinishedVideo], cancel: Callable[[], object]
+    ) -> None:
+        """For a step of the journal; `VRAGPipeline` makes these."""
         self.id = step_id
         """The id of the step."""
         self._future: Future[FinishedVideo] = Future()
+        self._future.set_running_or_notify_cancel()
+        self._finished = finished
+        self._cancel = cancel
         self._events: list[Event] = []
         self._news = threading.Condition()
-        self._stop = threading.Event()
 
-    def run(self, work: Callable[[Callable[[Event], None], Callable[[], bool]], FinishedVideo]) -> None:
-        """Do the work and keep its outcome; the pipeline calls this in a thread of its own."""
+    def watch(self, step: Future[Step]) -> None:
+        """Take the outcome of the step when it is there; the pipeline calls this once."""
+        step.add_done_callback(self._ended)
+
+    def _ended(self, step: Future[Step]) -> None:
         try:
-            self._future.set_result(work(self._notify, self._stop.is_set))
+            self._future.set_result(self._finished(step.result()))
         except BaseException as error:  # noqa: BLE001  # the future hands it to whoever waits
             self._future.set_exception(error)
         finally:
             with self._news:
                 self._news.notify_all()
 
-    def _notify(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
+        """Tell those who follow `events`; the pipeline calls this."""
         with self._news:
             self._events.append(event)
             self._news.notify_all()
+
+    @property
+    def future(self) -> Future[FinishedVideo]:
+        """The same outcome for `concurrent.futures.as_completed` and `wait`."""
+        return self._future
 
     @property
     def done(self) -> bool:
@@ -186,7 +209,7 @@ class Ticket:
 
     def cancel(self) -> None:
         """Ask to stop; a job that the provider cannot stop runs on, and its charge stands."""
-        self._stop.set()
+        self._cancel()
 
     def events(self) -> Iterator[Event]:
         """What happens to it, from its start to its end, waiting for news."""
@@ -226,17 +249,39 @@ class BatchResult:
     undecided: tuple[BatchFailure, ...] = ()
     """Rows of which nobody knows whether they were bought; a person decides."""
 
+    def _repr_html_(self) -> str:
+        """The films side by side, for a notebook."""
+        from vrag.provenance.report.wall import video_wall  # noqa: PLC0415  # only notebooks need it
+
+        rest = [f"Row {one.index + 1}: {one.error.get('message')}" for one in (*self.failed, *self.undecided)]
+        return video_wall(self.done.values(), problems=rest)
+
 
 @frozen(kw_only=True)
 class Use:
     """A video that a picture is in, or is planned for."""
 
     step_id: str
+    kind: str = "generate"
+    """`generate`, `assemble` or `edit`."""
     state: str
     asset_id: str
     record_id: str | None
     video_sha256: str | None
     at: str
+
+
+@frozen(kw_only=True)
+class AssetView:
+    """A picture with the videos that it is in."""
+
+    asset: Asset
+    find_uses: Callable[[str], tuple[Use, ...]] = field(repr=False, eq=False)
+
+    @property
+    def used_in(self) -> tuple[Use, ...]:
+        """Every step that uses it, itself or edited, oldest first."""
+        return self.find_uses(self.asset.id)
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from vrag import Brief, CameraMove, VRAGPipeline
 from vrag.errors import (
     AlreadyExistsError,
     BackendError,
+    BudgetError,
     GateError,
     JobError,
     JobFailedError,
@@ -25,6 +26,7 @@ from vrag.errors import (
 )
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.knowledge.sources import SourcePicture
+from vrag.provenance.marking import Marking
 from vrag.provenance.verify import verify_file
 from vrag.testing import (
     FAKE_SPACE,
@@ -85,6 +87,7 @@ def make(tmp_path):
             signer=FakeSigner(),
             policy=policy,
             ask=ask,
+            marking=Marking(credentials="none"),
             clock=clock,
         )
         made.append(pipeline)
@@ -159,7 +162,7 @@ def test_a_plan_lists_what_cannot_be_and_buys_nothing(make):
     assert pipeline.generators["film"].calls == ()
     with pytest.raises(PlanChangedError):
         pipeline.submit(plan, approved="0" * 64)
-    with pytest.raises(UsageError, match="budget"):
+    with pytest.raises(BudgetError, match="0.01 USD"):
         pipeline.submit(plan, approved=plan.digest, budget_usd=0.01)
     (ticket,) = pipeline.submit(plan, approved=plan.digest, budget_usd=1)
     assert ticket.result(30).id == plan.videos[0].step_id

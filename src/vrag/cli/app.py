@@ -14,7 +14,22 @@ from typing import Final, NoReturn
 import click
 
 from vrag import __version__
-from vrag.cli import bases, demo, jobs, knowledge, models, settings, videos
+from vrag.cli import (
+    audit,
+    bases,
+    batch,
+    demo,
+    doctor,
+    fake_bedrock,
+    infrastructure,
+    jobs,
+    knowledge,
+    lineage,
+    models,
+    report,
+    settings,
+    videos,
+)
 from vrag.cli.output import Output
 from vrag.errors import (
     ContentRejectedError,
@@ -33,7 +48,7 @@ EXIT_CODES: Final = {
     1: "failed",
     2: "usage: a command, an option, the configuration or an input is not usable",
     3: "refused: no suitable picture, a picture that may not be used, or a request that the model does not take",
-    4: "partial: some files or rows were rejected, the others are done",
+    4: "partial: some files or rows were rejected, or something is locked; the others are done",
     5: "verification failed, or the signer is not one that you trust",
     130: "interrupted (Ctrl-C)",
     143: "terminated",
@@ -67,13 +82,23 @@ for _command in (
     knowledge.search,
     bases.kb,
     videos.generate,
+    batch.plan,
+    batch.prepare,
+    batch.submit,
+    batch.batch,
     videos.verify,
     videos.key,
     jobs.jobs,
     jobs.resume,
     jobs.where_used,
+    lineage.lineage,
     jobs.revoke,
+    report.report,
+    audit.audit,
     models.models,
+    doctor.doctor,
+    infrastructure.aws,
+    fake_bedrock.fake_bedrock,
     settings.config,
     settings.version,
 ):

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from vrag.cli.output import Output
+from vrag.cli.report import shown_picture
 from vrag.cli.videos import describe, slug
 from vrag.clock import SystemClock, rfc3339
 from vrag.compose.configuration import read_configuration
 from vrag.errors import AlreadyExistsError, NoSuitableImageError, VRAGError
-from vrag.values.canonical import JSON
 
 if TYPE_CHECKING:
     from vrag.knowledge.knowledge_base import KnowledgeBase
     from vrag.pipeline import VRAGPipeline
-    from vrag.provenance.report.page import Picture
     from vrag.provenance.verify import Verification
     from vrag.results import FinishedVideo
-    from vrag.values.assets import Asset
     from vrag.values.vectors import Refusal
 
 __all__ = ["demo", "demo_photos"]
@@ -167,7 +165,7 @@ def _page(
         media=video.media,
         video_url=relative_url(film.name),
         pictures={
-            asset.id: _picture(knowledge_base, asset, max_side_px=1280 if asset.id in used else 256)
+            asset.id: shown_picture(knowledge_base, asset, max_side_px=1280 if asset.id in used else 256)
             for asset in knowledge_base.assets()
         },
         verification=verification,
@@ -178,20 +176,3 @@ def _page(
     )
     write_new(path, [video_page(shown).encode()], overwrite=True)
     return path
-
-
-def _picture(knowledge_base: KnowledgeBase, asset: Asset, *, max_side_px: int) -> Picture:
-    from vrag.provenance.report.page import Picture  # noqa: PLC0415  # as above
-
-    review = knowledge_base.review_of(asset.id)
-    stated: dict[str, JSON] = asset.metadata if isinstance(asset.metadata, dict) else {}
-    title, url = stated.get("title"), stated.get("licence_url")
-    by = asset.rights.holder or stated.get("author")
-    return Picture(
-        image=knowledge_base.thumbnail(asset.id, max_side_px=max_side_px),
-        caption=asset.caption or asset.file_name,
-        credit=" by ".join(part for part in (f"“{title}”" if title else "", str(by or "")) if part),
-        licence=asset.rights.licence or "",
-        licence_url=url if isinstance(url, str) else None,
-        review=f"{review.state} by {review.by} on {review.at[:10]}",
-    )

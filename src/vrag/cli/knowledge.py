@@ -63,6 +63,7 @@ def ingest(
             approve_cost=lambda estimate: approve_cost(session, yes=yes, what=f"{estimate}\nGo on?"),
             near_duplicates="fold" if fold else "report",
             prune=prune,
+            captioner=session.assembly.captioner(knowledge_base.name),
             progress=lambda done, total, name: progress(done, total or 0, name),
         )
         proposed = knowledge_base.count(Is(field="review", value=ReviewState.PROPOSED))

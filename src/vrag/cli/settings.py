@@ -42,8 +42,15 @@ def show(session: Session) -> int:
     output.say(f"workspace: {configuration.folder}")
     output.say()
     output.table(("setting", "value", "origin"), [(name, _value(name, value), origin) for name, value, origin in rows])
+    from vrag.clock import SystemClock  # noqa: PLC0415  # beside what it needs
+    from vrag.compose.models import configured_models  # noqa: PLC0415  # the catalogue
+
+    refused = {one.key: one.problem for one in configured_models(configuration, SystemClock().now()) if one.problem}
+    for key, problem in refused.items():
+        output.say(f"{key}: {problem}")
     output.document(
         {
+            "refused": refused,
             "file": str(configuration.path) if configuration.path else None,
             "workspace": str(configuration.folder),
             "settings": [{"name": name, "value": value, "origin": origin} for name, value, origin in rows],

@@ -1,73 +1,185 @@
-"""A brief becomes a planned video: final prompt, chosen picture, validated request, price. Nothing is bought."""
+"""A brief becomes a planned video: final prompts, chosen pictures, validated requests, price. Nothing is bought."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import starmap
+from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from vrag.errors import PromptError, UnsupportedRequestError
+from vrag.errors import PromptError, UnsupportedRequestError, UsageError
 from vrag.interfaces import VideoGenerator
 from vrag.prompts.camera import CameraReading, read_camera
 from vrag.prompts.lint import compose_prompt, describe_look, lint_prompt
 from vrag.prompts.template import Filled, PromptTemplate
-from vrag.values.briefs import Brief, PlannedVideo, Source
-from vrag.values.requests import Input, Problem, Shot, VideoCapabilities, VideoRequest, purchase_id
+from vrag.values.briefs import Brief, PlannedEdit, PlannedVideo, ShotBrief, Source
+from vrag.values.canonical import digest_json
+from vrag.values.requests import (
+    Estimate,
+    Input,
+    ModelRef,
+    Problem,
+    Shot,
+    VideoCapabilities,
+    VideoRequest,
+    purchase_id,
+)
 from vrag.values.vectors import Candidate
 
-__all__ = ["Picked", "plan_video"]
+__all__ = ["JOINER", "Picked", "Wait", "WaitingError", "plan_video", "shot_briefs"]
+
+JOINER: Final = ModelRef(provider="local", id="join-1")
+"""What joins single shots to one film: packets copied at cuts, frames mixed in crossfades."""
 
 
 @frozen(kw_only=True)
 class Picked:
-    """The picture for a brief and how it was found."""
+    """The picture for a shot and how it was found."""
 
     source: Source
     candidates: tuple[Candidate, ...] = ()
     settings: Mapping[str, str | float] = field(factory=dict)
 
 
-def plan_video(
-    brief: Brief,
-    *,
-    name: str,
-    generator: VideoGenerator,
-    scope: str,
-    pick: Callable[[Brief, VideoCapabilities], Picked | None],
-) -> PlannedVideo:
+@frozen(kw_only=True)
+class Wait:
+    """Something that a plan must not do by itself: buy an edit, or choose among the variants of one."""
+
+    waits_for: Literal["edit", "choice"]
+    edit: PlannedEdit
+
+
+class WaitingError(Exception):
+    """Pictures of the brief are not ready yet."""
+
+    def __init__(self, *waits: Wait) -> None:
+        super().__init__(", ".join(f"{wait.waits_for} {wait.edit.step_id[:12]}…" for wait in waits))
+        self.waits = waits
+
+
+Pick = Callable[[Brief, VideoCapabilities], Picked | None]
+
+
+def plan_video(brief: Brief, *, name: str, generator: VideoGenerator, scope: str, pick: Pick) -> PlannedVideo:
     """Resolve one brief against one generator.
+
+    A storyboard is one request where the generator takes as many shots and every joint is a cut; else each shot is a
+    purchase of its own, and the whole is joined from them.
 
     Args:
         brief: What is asked.
         name: The generator's name in the pipeline.
         generator: Asked for its capabilities, its problems with the request, and its price; nothing is sent to it.
         scope: The secret id of the workspace, part of the purchase id.
-        pick: Finds, checks and conforms the picture, or answers None for a video without one; raises
-            `NoSuitableImageError` or `GateError`.
+        pick: Finds, checks and conforms the picture of a shot, or answers None for one without; raises
+            `NoSuitableImageError`, `GateError` or `WaitingError`.
 
     Raises:
-        PromptError: The template cannot be rendered.
+        PromptError: A template cannot be rendered.
         UnsupportedRequestError: The generator refuses; every reason is listed.
+        WaitingError: A picture waits for an edit or a choice.
     """
-    capabilities = generator.capabilities
-    filled = _fill(brief)
-    text = filled.text
-    reading = read_camera(brief.action_prompt or text)
-    moves = brief.camera or reading.moves
-    picked = None if brief.text_only else pick(brief, capabilities)
-    inputs = () if picked is None else (Input(role=picked.source.role, media=picked.source.conformed.media),)
-    look_fields = {
-        field: getattr(brief.look, field)
-        for field in ("style", "mood", "lighting")
-        if getattr(brief.look, field) is not None
+    shots = shot_briefs(brief)
+    together = len(shots) <= generator.capabilities.max_shots and not brief.crossfade_s
+    if len(shots) > 1 and brief.crossfade_s >= min(shot.duration_s for shot in shots) / 2:
+        shortest = min(shot.duration_s for shot in shots)
+        raise UsageError(
+            f"A crossfade of {brief.crossfade_s:g} s is too long for a shot of {shortest:g} s: two of them meet in it.",
+            hint=f"crossfade_s below {shortest / 2:g}",
+        )
+    drafts = _drafts(shots, generator.capabilities, pick)
+    if together:
+        return _purchase(brief, drafts, name, generator, scope)
+    parts = tuple(_purchase(one, [draft], name, generator, scope) for one, draft in zip(shots, drafts, strict=True))
+    return _joined(brief, parts, name, scope)
+
+
+def shot_briefs(brief: Brief) -> list[Brief]:
+    """A brief for each shot of a storyboard; a brief without shots is its own."""
+    return [_shot_brief(brief, shot) for shot in brief.shots] or [brief]
+
+
+def _shot_brief(brief: Brief, shot: ShotBrief) -> Brief:
+    own = {
+        name: getattr(shot, name)
+        for name in (
+            "object_prompt",
+            "action_prompt",
+            "template",
+            "knowledge_base",
+            "filter",
+            "fit",
+            "focus",
+            "duration_s",
+            "seed",
+        )
+        if getattr(shot, name) is not None
     }
-    in_prompt = {field: words for field, words in look_fields.items() if field not in capabilities.fields}
-    prompt = text
+    return evolve(
+        brief,
+        shots=(),
+        crossfade_s=0.0,
+        picture=shot.picture or brief.picture,
+        edits=shot.edits or brief.edits,
+        camera=shot.camera or brief.camera,
+        **own,
+    )
+
+
+@frozen(kw_only=True)
+class _Draft:
+    """One shot, resolved."""
+
+    brief: Brief
+    shot: Shot
+    picked: Picked | None
+    reading: CameraReading
+    notes: tuple[str, ...]
+
+
+def _drafts(shots: list[Brief], capabilities: VideoCapabilities, pick: Pick) -> list[_Draft]:
+    drafts: list[_Draft] = []
+    waits: list[Wait] = []
+    for brief in shots:
+        try:
+            drafts.append(_draft(brief, capabilities, pick))
+        except WaitingError as error:
+            waits += error.waits
+    if waits:
+        raise WaitingError(*waits)
+    return drafts
+
+
+def _draft(brief: Brief, capabilities: VideoCapabilities, pick: Pick) -> _Draft:
+    filled = _fill(brief)
+    reading = read_camera(brief.action_prompt or filled.text)
+    picked = None if brief.text_only else pick(brief, capabilities)
+    prompt = filled.text
     if capabilities.reads_prompt:
-        phrases = "" if not brief.camera else ", ".join(move.value for move in brief.camera)
-        prompt = compose_prompt(text, describe_look(**in_prompt), phrases)
+        look = {
+            field: getattr(brief.look, field)
+            for field in ("style", "mood", "lighting")
+            if getattr(brief.look, field) is not None and field not in capabilities.fields
+        }
+        prompt = compose_prompt(prompt, describe_look(**look), ", ".join(move.value for move in brief.camera))
+    return _Draft(
+        brief=brief,
+        shot=Shot(
+            prompt=prompt,
+            inputs=() if picked is None else (Input(role=picked.source.role, media=picked.source.conformed.media),),
+            camera=brief.camera or reading.moves,
+            duration_s=brief.duration_s,
+        ),
+        picked=picked,
+        reading=reading,
+        notes=(() if brief.camera else reading.notes) + _lints(filled, prompt, capabilities),
+    )
+
+
+def _purchase(brief: Brief, drafts: list[_Draft], name: str, generator: VideoGenerator, scope: str) -> PlannedVideo:
     request = VideoRequest(
-        shots=(Shot(prompt=prompt, inputs=inputs, camera=moves, duration_s=brief.duration_s),),
+        shots=tuple(draft.shot for draft in drafts),
         width_px=brief.width_px,
         height_px=brief.height_px,
         fps=brief.fps,
@@ -83,21 +195,63 @@ def plan_video(
             f"The generator '{name}' ({generator.model}) refuses: " + " ".join(p.message for p in refused),
             problems=refused,
         )
-    unmet = tuple(problem for problem in problems if problem.kind == "unmet") + _unread_words(
-        brief, reading, capabilities
-    )
+    unread = starmap(lambda index, draft: _unread_words(index, draft, generator.capabilities), enumerate(drafts))
+    picks = [draft.picked for draft in drafts if draft.picked is not None]
     return PlannedVideo(
         step_id=purchase_id(request, generator.model, scope=scope, take=brief.take),
         brief=brief,
         generator=name,
         model=generator.model,
         request=request,
-        sources=() if picked is None else (picked.source,),
-        candidates=() if picked is None else picked.candidates,
-        retrieval={} if picked is None else picked.settings,
+        sources=_unique(picked.source for picked in picks),
+        candidates=tuple(candidate for picked in picks for candidate in picked.candidates),
+        retrieval=picks[0].settings if picks else {},
         estimate=generator.estimate(request),
-        unmet=unmet,
-        notes=(() if brief.camera else reading.notes) + _lints(filled, prompt, capabilities),
+        unmet=tuple(problem for problem in problems if problem.kind == "unmet")
+        + tuple(problem for problems in unread for problem in problems),
+        notes=tuple(dict.fromkeys(note for draft in drafts for note in draft.notes)),
+    )
+
+
+def _unique(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Each picture once, in order; the same asset fitted in two ways is two."""
+    return tuple({(source.asset_id, source.conformed.media.sha256): source for source in sources}.values())
+
+
+def _joined(brief: Brief, parts: tuple[PlannedVideo, ...], name: str, scope: str) -> PlannedVideo:
+    shots = tuple(part.request.shots[0] for part in parts)
+    identity = {
+        "parts": [part.step_id for part in parts],
+        "crossfade_s": brief.crossfade_s,
+        "model": JOINER.id,
+        "scope": scope,
+        "take": brief.take,
+    }
+    return PlannedVideo(
+        step_id=digest_json(identity),
+        brief=brief,
+        generator=name,
+        model=JOINER,
+        request=evolve(parts[0].request, shots=shots),
+        sources=_unique(source for part in parts for source in part.sources),
+        estimate=_together([part.estimate for part in parts]),
+        unmet=tuple(
+            evolve(problem, field=problem.field.replace("shots[0]", f"shots[{index}]"))
+            for index, part in enumerate(parts)
+            for problem in part.unmet
+        ),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        parts=parts,
+        crossfade_s=brief.crossfade_s,
+    )
+
+
+def _together(estimates: list[Estimate]) -> Estimate:
+    prices = [estimate.usd_micros for estimate in estimates]
+    return Estimate(
+        usd_micros=None if None in prices else sum(price for price in prices if price is not None),
+        video_s=sum(estimate.video_s for estimate in estimates),
+        basis=estimates[0].basis,
     )
 
 
@@ -130,19 +284,19 @@ def _lints(filled: Filled, prompt: str, capabilities: VideoCapabilities) -> tupl
     return tuple(finding.message for finding in findings)
 
 
-def _unread_words(brief: Brief, reading: CameraReading, capabilities: VideoCapabilities) -> tuple[Problem, ...]:
+def _unread_words(index: int, draft: _Draft, capabilities: VideoCapabilities) -> tuple[Problem, ...]:
     """Words that a model which reads no prompt leaves undone; what the picture shows is not one of them."""
     if capabilities.reads_prompt:
         return ()
-    unmet = [] if not reading.rest else [reading.rest]
-    if brief.template is not None:
-        plain = PromptTemplate.parse(brief.template).text_outside_slots
+    unmet = [] if not draft.reading.rest else [draft.reading.rest]
+    if draft.brief.template is not None:
+        plain = PromptTemplate.parse(draft.brief.template).text_outside_slots
         rest = read_camera(plain).rest
         unmet += [rest] if rest else []
     return tuple(
         Problem(
             kind="unmet",
-            field="shots[0].prompt",
+            field=f"shots[{index}].prompt",
             message=f"Not performed: '{words}'. This generator performs camera moves and reads no other words.",
         )
         for words in unmet

@@ -19,9 +19,12 @@ def visible(value: object, *, keep: str = "") -> str:
         value: What to show.
         keep: Characters that may pass, such as a line feed inside `<pre>`.
     """
+    shown = str(value)
+    if shown.isascii() and shown.isprintable():  # the common case, and films of many megabytes as text
+        return shown
     return "".join(
         char
         if char in keep or char in _JOINERS or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         else char.encode("unicode_escape").decode("ascii")
-        for char in str(value)
+        for char in shown
     )
