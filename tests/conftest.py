@@ -34,3 +34,23 @@ def _home(monkeypatch, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Beside `pytest -n`: a file stays in one process, and so does everything that needs the OpenSearch node."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            needs_node = "opensearch_url" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("opensearch" if needs_node else str(item.path)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What ran on a real node, for whoever reads the log; `.ci/run` looks for these lines."""
+    counts = {}
+    for report in terminalreporter.stats.get("passed", ()):
+        node = dict(report.user_properties).get("opensearch_node")
+        if node is not None and report.when == "call":
+            contract, all_ = counts.get(node, (0, 0))
+            counts[node] = (contract + ("OpenSearchOnNode::" in report.nodeid), all_ + 1)
+    for node, (contract, all_) in counts.items():
+        terminalreporter.write_line(f"{node}; {contract} contract tests passed on it, {all_} tests in all")

@@ -47,9 +47,6 @@ def s3_client():
     return make
 
 
-_NODE = "opensearch_node"
-
-
 @pytest.fixture(scope="session")
 def _node():
     """URL and description of a running node.
@@ -81,7 +78,7 @@ def opensearch_url(_node):
 def _noted(request):
     """Notes in the report of each test that uses a node which one it was; reports travel between processes."""
     if "opensearch_url" in request.fixturenames:
-        request.node.user_properties.append((_NODE, request.getfixturevalue("_node")[1]))
+        request.node.user_properties.append(("opensearch_node", request.getfixturevalue("_node")[1]))
 
 
 def _described(url):
@@ -95,15 +92,3 @@ def _described(url):
         return f"OpenSearch {version}; plugins: {listed}"
     finally:
         client.close()
-
-
-def pytest_terminal_summary(terminalreporter):
-    """What ran on a real node, for whoever reads the log; `.ci/run` looks for these lines."""
-    counts = {}
-    for report in terminalreporter.stats.get("passed", ()):
-        node = dict(report.user_properties).get(_NODE)
-        if node is not None and report.when == "call":
-            contract, all_ = counts.get(node, (0, 0))
-            counts[node] = (contract + ("OpenSearchOnNode::" in report.nodeid), all_ + 1)
-    for node, (contract, all_) in counts.items():
-        terminalreporter.write_line(f"{node}; {contract} contract tests passed on it, {all_} tests in all")

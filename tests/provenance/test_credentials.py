@@ -235,7 +235,7 @@ def test_a_soft_binding_is_in_the_manifest_and_is_read_back(signer):
 def test_the_development_chain_is_valid_and_trusted_only_by_who_has_its_root(folder, signed):
     unknown = read_credentials(io.BytesIO(signed))
     assert (unknown.state, unknown.failure) == ("Valid", "signingCredential.untrusted")
-    assert unknown.signer == "vrag development signer"
+    assert unknown.signer == "Development signer of vrag"
     known = read_credentials(io.BytesIO(signed), anchors=read_anchors(folder))
     assert (known.state, known.failure) == ("Trusted", None)
     assert known.digital_source_type == "trainedAlgorithmicMedia"

@@ -229,7 +229,7 @@ def _development(path: Path, clock: Clock) -> ClaimSigner | None:
 def _make_development(path: Path, clock: Clock) -> None:
     root_key, key = _key(clock), _key(clock)
     mark = clock.token_bytes(4).hex()  # two roots must not share a name: readers find an issuer by it
-    root_name, name = _name(f"vrag development root {mark}"), _name("vrag development signer")
+    root_name, name = _name(f"Development root {mark} of vrag"), _name("Development signer of vrag")
     identifier = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
     root = (
         _begin(root_name, root_name, root_key.public_key(), clock)
@@ -273,7 +273,7 @@ def _key(clock: Clock) -> ec.EllipticCurvePrivateKey:
 def _name(common_name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vrag development, not an identity"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Development of vrag, not an identity"),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )

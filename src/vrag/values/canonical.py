@@ -48,7 +48,11 @@ def from_json(kind: type[ValueT], data: JSON) -> ValueT:
         from cattrs.v import format_exception  # noqa: PLC0415  # as above
 
         def told(one: BaseException, kind: type | None) -> str:
-            return one.message if isinstance(one, UsageError) else format_exception(one, kind)
+            if isinstance(one, UsageError):
+                return one.message
+            # What a validator says is better than "invalid value".
+            said = one.args[0] if isinstance(one, ValueError) and one.args else None
+            return said if isinstance(said, str) else format_exception(one, kind)
 
         grouped = isinstance(error, ExceptionGroup)
         reasons = "; ".join(transform_error(error, format_exception=told)) if grouped else str(error)
