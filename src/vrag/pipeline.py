@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -41,7 +40,7 @@ from vrag.values.briefs import Brief, OpenVideo, Plan, PlanFailure, PlannedEdit,
 from vrag.values.jobs import Event, StepState
 from vrag.values.policy import Caps, Policy
 from vrag.workspace import Workspace
-from vrag.workspace.hooks import Hook, observed
+from vrag.workspace.hooks import Hook
 from vrag.workspace.journal import ENDED, Step
 
 __all__ = ["VRAGPipeline"]
@@ -104,16 +103,9 @@ class VRAGPipeline:
         """
         self._clock = clock or SystemClock()
 
-        def seen(part: VideoGenerator, seam: str) -> VideoGenerator:
-            return part if hook is None else observed(part, hook, seam=seam, clock=self._clock)
-
         self.workspace = workspace
-        self.generators = {name: seen(one, "video_generator") for name, one in generators.items()}
-        self.inpainter = (
-            inpainter
-            if inpainter is None or hook is None
-            else observed(inpainter, hook, seam="inpainter", clock=self._clock)
-        )
+        self.generators = dict(generators)
+        self.inpainter = inpainter
         self.policy = policy or Policy()
         self._knowledge_bases = knowledge_bases
         self._opened: dict[str, KnowledgeBase] = {}
@@ -166,6 +158,7 @@ class VRAGPipeline:
             finish=self._finishing.mark,
             assemble=self._finishing.join,
             record=self._finishing.record,
+            hook=hook,
         )
 
     @classmethod
@@ -217,7 +210,8 @@ class VRAGPipeline:
         rows = [briefs] if isinstance(briefs, Brief) else list(briefs)
         return self._plan(dict(enumerate(rows)), set())
 
-    def _plan(self, rows: Mapping[int, Brief], used: set[str]) -> Plan:
+    def _plan(self, rows: Mapping[int, Brief], used: set[str], failed: Mapping[str, VRAGError] | None = None) -> Plan:
+        """Plan rows; `failed` has the edits that were just tried in vain, which must not be open again."""
         videos: dict[int, PlannedVideo] = {}
         waiting: list[OpenVideo] = []
         failures: list[PlanFailure] = []
@@ -225,6 +219,11 @@ class VRAGPipeline:
             try:
                 videos[index] = self._plan_one(brief, used)
             except WaitingError as error:
+                if lost := [
+                    (failed or {})[wait.edit.step_id] for wait in error.waits if wait.edit.step_id in (failed or {})
+                ]:
+                    failures.append(PlanFailure(index=index, brief=brief, error=lost[0].to_json()))
+                    continue
                 # What is not bought yet comes before what a person chooses.
                 first = min((wait.waits_for for wait in error.waits), key=("edit", "choice").index)
                 edits = tuple(wait.edit for wait in error.waits if wait.waits_for == first)
@@ -278,12 +277,15 @@ class VRAGPipeline:
         """
         self._check_approved(plan, approved)
         self._write_down(plan.edits, self._run_id(), budget_usd)
-        for bought in self._runner.submit(edit.step_id for edit in plan.edits).values():
-            with suppress(VRAGError):  # it is told when its video is planned again
+        failed: dict[str, VRAGError] = {}
+        for step_id, bought in self._runner.submit(edit.step_id for edit in plan.edits).items():
+            try:
                 bought.result()
+            except VRAGError as error:
+                failed[step_id] = error
         used = {source.asset_id for video in plan.videos for source in video.sources}
         waiting = {one.index: one.brief for one in plan.open}
-        again = self._plan(waiting, used if self.policy.reuse == "once a batch" else set())
+        again = self._plan(waiting, used if self.policy.reuse == "once a batch" else set(), failed)
         return Plan(
             videos=(*plan.videos, *again.videos),
             rows=(*plan.rows, *again.rows),
@@ -603,6 +605,7 @@ class VRAGPipeline:
             ledger=self.workspace.ledger,
             signer=self._signer,
             open_original=lambda source: self.knowledge_base(source.knowledge_base).open(source.original),
+            anchors=self._finishing.anchors,
         )
 
 

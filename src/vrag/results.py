@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import field, frozen
@@ -17,6 +19,7 @@ from vrag.errors import JobCancelledError, JobTimeoutError
 from vrag.interfaces import Signer, Storage
 from vrag.media.files import write_new
 from vrag.media.ref import MediaRef
+from vrag.provenance.credential_check import credential_check
 from vrag.provenance.verify import Verification, sidecar_json, verify_file
 from vrag.values.assets import Asset, Review
 from vrag.values.briefs import Brief, PlannedVideo, Source
@@ -42,6 +45,7 @@ class FinishedVideo:
         ledger: Ledger,
         signer: Signer,
         open_original: Callable[[Source], BinaryIO],
+        anchors: Callable[[], str | None] = lambda: None,
     ) -> None:
         """For a step that is delivered; `VRAGPipeline` makes these."""
         assert step.delivered is not None and step.record_id is not None  # noqa: PT018  # what "delivered" means
@@ -49,6 +53,7 @@ class FinishedVideo:
         self._ledger = ledger
         self._signer = signer
         self._open_original = open_original
+        self._anchors = anchors
         self.id = step.id
         """The id of its step: the identity of the purchase."""
         self.media: MediaRef = step.delivered
@@ -114,20 +119,23 @@ class FinishedVideo:
         return target
 
     def verify(self) -> Verification:
-        """Recompute everything: digests, signature, ledger row, the pictures' bytes."""
+        """Recompute everything: digests, signature, ledger row, content credentials, the pictures' bytes."""
         originals = {source.original.sha256: source for source in self.sources}
 
         def open_media(ref: MediaRef) -> BinaryIO:
             source = originals.get(ref.sha256)
             return self._storage.open(ref) if source is None else self._open_original(source)
 
-        with self.open() as stream:
+        with self.open() as stream, TemporaryFile() as film:
+            shutil.copyfileobj(stream, film, 1 << 20)  # a film in a bucket cannot be sought
+            film.seek(0)
             return verify_file(
-                stream,
+                film,
                 self.sidecar(),
                 trusted_keys=[self._signer.public_key],
                 storage_open=open_media,
                 ledger=self._ledger,
+                credentials=credential_check(self._anchors()),
             )
 
     @override

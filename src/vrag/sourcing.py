@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from vrag.errors import (
     ContentRejectedError,
     JobFailedError,
+    JobUndecidedError,
     NoSuitableImageError,
     NotFoundError,
     UnsupportedRequestError,
@@ -219,6 +220,10 @@ class Sourcing:
                 job_id=step.id,
                 billed=error.get("billed"),
                 hint="ask for another take of the edit: Edit(take=2)",
+            )
+        if step.state is StepState.UNDECIDED:
+            raise JobUndecidedError(
+                f"Nobody knows whether the edit '{edit.operation}' was bought.", job_id=step.id, hint="vrag jobs"
             )
         if step.state is not StepState.DELIVERED:
             raise WaitingError(Wait(waits_for="edit", edit=planned))

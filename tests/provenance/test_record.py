@@ -63,6 +63,7 @@ def test_it_names_all_that_the_video_was_made_of(recorded):
         "id": "camera-moves/1",
         "region": None,
         "account": None,
+        "lifecycle": None,
     }
     assert internal["candidates"][0] == {
         "asset_id": source.asset_id,

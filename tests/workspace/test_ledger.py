@@ -1,16 +1,22 @@
 """The ledger: appended once, never changed, followed both ways; words can leave it, records cannot."""
 
+import gzip
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
 import sqlite3
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from vrag.errors import NotFoundError, ProvenanceError, UsageError
+from vrag.errors import NotFoundError, ProvenanceError, UsageError, VerificationError
 from vrag.testing import FakeClock
 from vrag.workspace.db import Database
-from vrag.workspace.ledger import Draft, Ledger, Lineage, LineageInput, Text
+from vrag.workspace.ledger import Draft, Ledger, Lineage, LineageInput, Signed, Text
 
 
 def sha(name):
@@ -211,3 +217,147 @@ def test_many_processes_append_without_gaps(tmp_path):
     database.close()
     assert [entry.seq for entry in entries] == list(range(60))
     assert len({entry.record_id for entry in entries}) == 60
+
+
+def whole_tree(ledger):
+    """The hashes of every complete subtree, computed again from the envelopes."""
+    levels = [[hashlib.sha256(b"\0" + entry.envelope).digest() for entry in ledger.entries()]]
+    while len(levels[-1]) > 1:
+        row = levels[-1]
+        pairs = zip(row[::2], row[1::2], strict=False)
+        levels.append([hashlib.sha256(b"\1" + left + right).digest() for left, right in pairs])
+    return [(level, at, found) for level, row in enumerate(levels) for at, found in enumerate(row)]
+
+
+def test_the_tree_grows_with_the_entries_and_two_rows_an_append_on_average(ledger):
+    for number in range(70):
+        add(ledger, draft(f"r{number}"))
+        if number in {0, 1, 2, 7, 40, 69}:
+            assert list(ledger.tree_rows()) == whole_tree(ledger)
+    assert len(list(ledger.tree_rows())) < 2 * 70
+    leaf = ledger.get("r5").leaf
+    with ledger.tree() as tree:
+        assert (tree.size, tree.node(0, 5)) == (70, leaf)
+
+
+def test_a_transaction_that_fails_leaves_no_leaf(ledger, database):
+    add(ledger, draft("a"))
+
+    def interrupted():
+        with database.transaction() as connection:
+            ledger.append(connection, draft("b"), b"e", public_key=b"key")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    add(ledger, draft("c"))
+    assert list(ledger.tree_rows()) == whole_tree(ledger)
+
+
+def test_a_workspace_of_the_first_schema_gets_its_tree(tmp_path):
+    packed = Path(__file__).parent / "fixtures" / "workspace-1.db.gz"
+    (tmp_path / "vrag.db").write_bytes(gzip.decompress(packed.read_bytes()))
+    database = Database(tmp_path / "vrag.db")
+    ledger = Ledger(database)
+    assert list(ledger.tree_rows()) == []
+    leaf = next(ledger.entries()).leaf
+    with ledger.tree() as tree:
+        assert (tree.size, tree.node(0, 0)) == (1, leaf)
+    assert ledger.receipts()[0].record_id is None
+    add(ledger, draft("new"))
+    assert list(ledger.tree_rows()) == whole_tree(ledger)
+    database.close()
+
+
+def _drop_guards(database):
+    with database.transaction() as connection:
+        for (name,) in connection.execute("select name from sqlite_master where type='trigger'").fetchall():
+            connection.execute(f"drop trigger {name}")
+
+
+def test_nothing_is_recorded_on_top_of_a_ledger_whose_end_is_gone(ledger, database):
+    for name in ("a", "b", "c"):
+        add(ledger, draft(name))
+    _drop_guards(database)
+    with database.transaction() as connection:
+        connection.execute("delete from entry where seq = 2")
+    with pytest.raises(ProvenanceError, match="removed from its end"):
+        add(ledger, draft("d"))
+    with database.transaction() as connection:
+        connection.execute("delete from tree where level = 0 and position = 2")
+        connection.execute("delete from tree where level = 1")
+    with pytest.raises(VerificationError, match="lacks its node"):
+        [add(ledger, draft(name)) for name in ("d", "e", "f")]
+
+
+def test_a_receipt_with_its_entry_is_one_transaction(ledger):
+    def sign(receipt):
+        if receipt.reason == "no":
+            raise ProvenanceError("the key is gone")
+        return Signed(draft=draft(f"receipt {receipt.seq}", subjects={}), envelope=b"signed", public_key=b"key")
+
+    assert ledger.add_receipt(kind="revocation", subject="brand/a", by="ada", reason="r", sign=sign) == 0
+    with pytest.raises(ProvenanceError):
+        ledger.add_receipt(kind="revocation", subject="brand/a", by="ada", reason="no", sign=sign)
+    assert [(one.seq, one.record_id) for one in ledger.receipts()] == [(0, "receipt 0")]
+    assert [entry.record_id for entry in ledger.entries()] == ["receipt 0"]
+
+
+def _append_until_killed(path, worker, acknowledged):
+    database = Database(path)
+    ledger = Ledger(database)
+    file = os.open(acknowledged, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for number in range(1_000_000):
+        name = f"{worker}-{os.getpid()}-{number}"
+        add(ledger, draft(name, picture("cat"), words=(name,)))
+        os.write(file, f"{name}\n".encode())
+
+
+def killed_at_random(folder, *, processes, kills, pause_s):
+    """Appending processes of which one after the other is killed and another one takes its place."""
+    random = np.random.default_rng(7)
+    context = multiprocessing.get_context("spawn")
+    path = folder / "vrag.db"
+    Database(path).close()
+
+    def start(worker):
+        made = context.Process(target=_append_until_killed, args=(path, worker, folder / f"{worker}.txt"))
+        made.start()
+        return made
+
+    running = [start(worker) for worker in range(processes)]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not all((folder / f"{worker}.txt").exists() for worker in range(processes)):
+        running[0].join(0.05)
+    for _ in range(kills):
+        worker = int(random.integers(processes))
+        running[worker].join(float(random.uniform(0, pause_s)))
+        os.kill(running[worker].pid, signal.SIGKILL)
+        running[worker].join()
+        running[worker] = start(worker)
+    for one in running:
+        one.join(0.2)
+        os.kill(one.pid, signal.SIGKILL)
+        one.join()
+    return {name for worker in range(processes) for name in (folder / f"{worker}.txt").read_text().splitlines()}
+
+
+def no_acknowledged_record_is_lost(folder, acknowledged):
+    database = Database(folder / "vrag.db")
+    ledger = Ledger(database)
+    entries = list(ledger.entries())
+    assert acknowledged <= {entry.record_id for entry in entries}
+    assert len(acknowledged) > 20
+    assert [entry.seq for entry in entries] == list(range(len(entries)))
+    assert list(ledger.tree_rows()) == whole_tree(ledger)
+    assert ledger.strays() == 0
+    database.close()
+
+
+def test_killed_processes_lose_no_acknowledged_record(tmp_path):
+    no_acknowledged_record_is_lost(tmp_path, killed_at_random(tmp_path, processes=3, kills=3, pause_s=0.4))
+
+
+@pytest.mark.slow
+def test_sixteen_processes_killed_at_random_lose_no_acknowledged_record(tmp_path):
+    no_acknowledged_record_is_lost(tmp_path, killed_at_random(tmp_path, processes=16, kills=80, pause_s=0.5))

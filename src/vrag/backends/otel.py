@@ -38,7 +38,7 @@ class OpenTelemetryHook:
             MissingExtraError: `opentelemetry-api` is not installed.
         """
         try:
-            from opentelemetry import metrics, trace  # an extra
+            from opentelemetry import metrics, trace  # noqa: PLC0415  # an extra
         except ImportError as error:
             raise MissingExtraError("Telemetry needs the extra 'otel'.", hint="pip install 'vrag[otel]'") from error
         self._clock = clock or SystemClock()

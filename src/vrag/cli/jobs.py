@@ -17,6 +17,7 @@ from vrag.workspace.journal import ENDED
 if TYPE_CHECKING:
     from vrag.results import Use
     from vrag.workspace import Workspace
+    from vrag.workspace.calls import CallRow
     from vrag.workspace.journal import Step
 
 __all__ = ["jobs", "resume", "revoke", "where_used"]
@@ -44,13 +45,14 @@ def jobs(context: click.Context, session: Session, *, states: tuple[str, ...], l
     with _workspace(session) as workspace:
         wanted = [StepState(state) for state in states] or None
         steps = workspace.journal.steps(wanted) if workspace else []
+        calls = workspace.calls.undecided() if workspace else []
         if watch:
             _watch(session, workspace)
-    _list(session, steps if limit is None else steps[-limit:])
+    _list(session, steps if limit is None else steps[-limit:], calls)
     return 0
 
 
-def _list(session: Session, steps: list[Step]) -> None:
+def _list(session: Session, steps: list[Step], calls: list[CallRow]) -> None:
     output = session.output
     output.say(f"jobs in the workspace '{session.configuration.folder}': {len(steps)}")
     output.table(
@@ -71,10 +73,12 @@ def _list(session: Session, steps: list[Step]) -> None:
     for step in steps:
         if step.error:
             output.say(f"{step.id[:12]}: {step.error.get('message')}")
-    if any(step.state is StepState.UNDECIDED for step in steps):
+    for call in calls:
+        output.say(f"undecided {call.kind} {call.id[:12]}: it may have been bought; decide it like a job")
+    if calls or any(step.state is StepState.UNDECIDED for step in steps):
         output.note("undecided: nobody knows whether it was bought; look at the provider's console, then decide")
         session.next_step("jobs", "decide", "ID", "--give-up")
-    output.document({"jobs": [_as_json(step) for step in steps]})
+    output.document({"jobs": [_as_json(step) for step in steps], "undecided_calls": [to_json(call) for call in calls]})
 
 
 def _as_json(step: Step) -> dict[str, JSON]:
@@ -244,8 +248,13 @@ def decide(
     if decision is None:
         raise UsageError("Say what is to be done.", hint="--give-up, or --buy-again")
     with session.pipeline() as pipeline:
-        step_id = _step_id(pipeline.workspace, job)
-        pipeline.decide(step_id, decision, by=by, reason=reason)
+        calls = [call.id for call in pipeline.workspace.calls.undecided() if call.id.startswith(job)]
+        if len(calls) == 1:
+            step_id = calls[0]
+            pipeline.workspace.calls.decide(step_id)  # asked again when it is needed again
+        else:
+            step_id = _step_id(pipeline.workspace, job)
+            pipeline.decide(step_id, decision, by=by, reason=reason)
     session.output.say(f"decided: {decision} ({step_id[:12]})")
     session.output.document({"id": step_id, "decision": decision})
     if decision == "buy again":

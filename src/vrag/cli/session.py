@@ -93,6 +93,7 @@ class Session:
             yield knowledge_base
         finally:
             knowledge_base.close()
+            self.assembly.close()
 
     def require_made(self, name: str) -> None:
         """Refuse a name that was never used; nothing is made on disk by asking.

@@ -7,6 +7,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -338,25 +339,26 @@ def verify(
 
 
 def _verified(session: Session, video: Path, sidecar: Path | None, keys: list[bytes]) -> Verification:
-    from vrag.provenance.verify import verify_file  # noqa: PLC0415  # cryptography
+    from vrag.provenance.certificates import read_anchors  # noqa: PLC0415  # cryptography
+    from vrag.provenance.credential_check import credential_check  # noqa: PLC0415  # as above
+    from vrag.provenance.verify import verify_file  # noqa: PLC0415  # as above
 
-    if keys:
-        return verify_file(video, sidecar, trusted_keys=keys)
     folder = session.configuration.folder
+    check = partial(verify_file, video, sidecar, credentials=credential_check(read_anchors(folder / "keys")))
+    if keys:
+        return check(trusted_keys=keys)
     if not (folder / "vrag.db").is_file():  # looking must not make a workspace, nor a key
-        return verify_file(video, sidecar)
+        return check()
     from vrag.workspace import Workspace  # noqa: PLC0415  # only here
 
     own = [session.assembly.signer.public_key]
     workspace = Workspace(folder)
     try:
-        found = verify_file(
-            video, sidecar, trusted_keys=own, ledger=workspace.ledger, storage_open=session.assembly.open_media
-        )
+        found = check(trusted_keys=own, ledger=workspace.ledger, storage_open=session.assembly.open_media)
     finally:
         workspace.close()
     # A stranger's film is not in our ledger, and need not be: what matters is that its signer is not known.
-    return found if found.trusted else verify_file(video, sidecar, trusted_keys=own)
+    return found if found.trusted else check(trusted_keys=own)
 
 
 def show_checks(session: Session, found: Verification) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, get_type_hints
 
 from attrs import evolve, fields
 
@@ -15,7 +15,8 @@ from vrag.backends import SEAMS, Backend, Context
 from vrag.clock import Clock, SystemClock
 from vrag.compose import evidence
 from vrag.compose.configuration import Configuration, Part, Setting, part_of
-from vrag.errors import ConfigError, MissingExtraError, NotFoundError, UsageError
+from vrag.errors import ConfigError, MissingExtraError, NotFoundError, UsageError, VRAGError
+from vrag.generation.paid import Account, PaidCaptioner, PaidEmbedder, PaidModerator
 from vrag.interfaces import Captioner, Embedder, Inpainter, Signer, Storage, VideoGenerator
 from vrag.knowledge.erasure import erasure_of, open_or_erased
 from vrag.knowledge.ingest import Progress
@@ -31,6 +32,7 @@ from vrag.provenance.checkpoints import StateFolder, state_folder
 from vrag.values.assets import check_knowledge_base_name
 from vrag.values.canonical import canonical_json, from_json
 from vrag.values.requests import Estimate
+from vrag.values.vectors import Item
 from vrag.workspace import Workspace
 
 __all__ = ["Assembly", "installed_backends"]
@@ -41,6 +43,8 @@ _OURS = tuple(EntryPoint(name=name, value=f"vrag.backends.{name}:backend", group
 _MAY_BE_NONE = frozenset({"embedder", "inpainter", "captioner", "moderator"})
 _PATHS = frozenset({"folder", "file", "ca_bundle", "certificate_file", "key_file", "font"})
 
+_A_PICTURE = MediaRef(sha256="0" * 64, media_type="image/jpeg", size_bytes=1, width_px=1280, height_px=720)
+"""Something to ask a price for."""
 _logger = logging.getLogger(__name__)
 PipelineT = TypeVar("PipelineT", bound=VRAGPipeline)
 TableT = TypeVar("TableT", ImageLimits, RetrievalSettings, UsePolicy)
@@ -85,6 +89,16 @@ class Assembly:
     # -- parts
 
     @cached_property
+    def workspace(self) -> Workspace:
+        """Journal, budget and ledger; whoever asks for it closes it."""
+        return Workspace(self.folder, clock=self._clock, caps=evidence.caps(self.configuration.tables.get("budget")))
+
+    def _account(self, name: str | None = None) -> Account:
+        """Who pays for the calls of a knowledge base: each is written down, bought once, and kept within the budget."""
+        self.workspace.budget.unknown_price = self.configuration.policy.unknown_price
+        return Account(calls=self.workspace.calls, knowledge_base=name)
+
+    @cached_property
     def storage(self) -> Storage:
         """Where fitted pictures and videos lie."""
         made: Storage = self._make("storage", "workspace.storage", "media", self.folder / "media")
@@ -110,14 +124,17 @@ class Assembly:
     @cached_property
     def moderator(self) -> Any:
         """What checks words and pictures before they are sent; None where none is configured."""
-        return self._make("moderator", "workspace.moderator", "moderator", self.folder / "moderation")
+        made = self._make("moderator", "workspace.moderator", "moderator", self.folder / "moderation")
+        return made if made is None else PaidModerator(made, self._account(), get_type_hints(made.check)["return"])
 
     def captioner(self, name: str) -> Captioner | None:
         """What describes the pictures of a knowledge base that have no words; None where none is configured."""
         made: Captioner | None = self._make(
             "captioner", f"knowledge_bases.{name}.captioner", name, self.folder / "kb" / name / "captions"
         )
-        return made
+        if made is None or made.estimate([_A_PICTURE]).usd_micros == 0:
+            return made
+        return PaidCaptioner(made, self._account(name))
 
     def generator(self, name: str) -> VideoGenerator:
         """The configured generator of this name."""
@@ -142,7 +159,7 @@ class Assembly:
                 hint=f"write: [knowledge_bases.{name}]",
             )
         key, folder = f"knowledge_bases.{name}", self.folder / "kb" / name
-        embedder = self._embedder(f"{key}.embedder", name)
+        embedder = self.embedder(name)
         space = embedder.space if embedder else None
         storage = self._picture_storage(name)
         store = self._make("vector_store", f"{key}.store", name, folder / "index", space=space)
@@ -219,7 +236,7 @@ class Assembly:
             name,
             indexes=indexes,
             storage=self._picture_storage(name),
-            embedder=self._embedder(f"{key}.embedder", name),
+            embedder=self.embedder(name),
             approve_cost=approve_cost,
             progress=progress,
         )
@@ -232,7 +249,10 @@ class Assembly:
 
     def embedder(self, name: str) -> Embedder | None:
         """What makes the vectors of a knowledge base; None for words only."""
-        return self._embedder(f"knowledge_bases.{name}.embedder", name)
+        made = self._embedder(f"knowledge_bases.{name}.embedder", name)
+        if made is None or made.estimate([Item(kind="text", text="a")]).usd_micros == 0:
+            return made
+        return PaidEmbedder(made, self._account(name))
 
     def _embedder(self, key: str, name: str) -> Embedder | None:
         part = self.configuration.part(key)
@@ -248,18 +268,23 @@ class Assembly:
                 self._embedders[identity] = None
         return self._embedders[identity]
 
+    def close(self) -> None:
+        """Let go of the workspace, if a paid part opened it."""
+        if "workspace" in vars(self):
+            self.workspace.close()
+
     # -- the whole
 
     def pipeline(self, kind: type[PipelineT]) -> PipelineT:
         """All of it."""
         generators = {name: self.generator(name) for name in self.generator_names()}
-        tables, keys = self.configuration.tables, self.folder / "keys"
+        keys = self.folder / "keys"
         marks = self._table_with_paths("marking")
         is_new = not (self.folder / "vrag.db").exists()
-        workspace = Workspace(self.folder, clock=self._clock)
+        workspace = self.workspace
         state = StateFolder(state_folder(self._environ), workspace=self.folder)
         if is_new:
-            state.accept(workspace.ledger.id)  # whoever begins a workspace anew has put the old one away
+            _begin_anew(state, workspace)
         return kind(
             workspace=workspace,
             knowledge_bases=self._knowledge_bases(),
@@ -269,7 +294,6 @@ class Assembly:
             inpainter=self.inpainter,
             moderator=self.moderator,
             policy=self.configuration.policy,
-            caps=evidence.caps(tables.get("budget")),
             marking=evidence.marking(marks),
             claim_signer=evidence.claims(
                 marks,
@@ -348,6 +372,15 @@ class Assembly:
             else value
             for key, value in options.items()
         }
+
+
+def _begin_anew(state: StateFolder, workspace: Workspace) -> None:
+    """Whoever begins a workspace where another one lay has put that one away; that it was there stays known."""
+    try:
+        state.newest(workspace.ledger.id)
+    except VRAGError as error:
+        _logger.warning("A new workspace begins where another one lay: %s", error.message)
+    state.accept(workspace.ledger.id)
 
 
 def _factory(seam: str, part: Part) -> Any:

@@ -240,6 +240,15 @@ class RenderQueue(VideoGenerator):
             life = FileLock(self._life_file(self._owner), thread_local=False)
             life.acquire(blocking=False)
             self._life = life
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what dead queues left half written; whoever writes a state holds the lock meanwhile."""
+        with FileLock(self._folder / "start.lock", timeout=_LOCK_TIMEOUT_S):
+            for part in self._folder.glob("*.part"):
+                stored = self._read(part.stem) if _JOB_ID.fullmatch(part.stem) else None
+                if stored is None or not (stored.owner == self._owner or self._is_alive(stored.owner)):
+                    part.unlink(missing_ok=True)
 
     def _enqueue(self, job_id: str, request: VideoRequest, media: OpenMedia, digest: str) -> None:
         stored = _Stored(
@@ -286,8 +295,9 @@ class RenderQueue(VideoGenerator):
         """The one way out for a job: on disk first, so that what was told once is true in every process."""
         stored = evolve(job.stored, status=status)
         try:
-            self._write(job.id, stored)
-        except OSError:
+            with FileLock(self._folder / "start.lock", timeout=_LOCK_TIMEOUT_S):
+                self._write(job.id, stored)
+        except (OSError, Timeout):
             # Told from memory while this queue lives; others see it running, and lost afterwards.
             job.stored = stored
             return

@@ -1,48 +1,50 @@
-"""Brings one step of the journal to its end, from wherever an earlier life of the process left it."""
+"""Brings steps of the journal to their end: plan by plan, in one process or in many, through every crash."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Final
 
-from attrs import evolve
-
-from vrag.clock import Clock, rfc3339
-from vrag.errors import (
-    AccessDeniedError,
-    BackendError,
-    ContentRejectedError,
-    GateError,
-    JobCancelledError,
-    JobError,
-    JobFailedError,
-    JobTimeoutError,
-    JobUndecidedError,
-    MediaRejectedError,
-    ModelRetiredError,
-    ThrottledError,
-    UsageError,
-)
-from vrag.interfaces import Storage, VideoGenerator
+from vrag.clock import Clock
+from vrag.errors import GateError, NotFoundError
+from vrag.generation.acts import Acts
+from vrag.generation.catalogue import Catalogue
+from vrag.generation.fleet import Fleet
+from vrag.generation.outcomes import left
+from vrag.generation.works import Notify, Waiter
+from vrag.interfaces import Inpainter, Storage, VideoGenerator
 from vrag.media.ref import MediaRef
-from vrag.media.video import check_video
-from vrag.values.jobs import Event, Fault, Handle, JobStatus, StepState
-from vrag.workspace.journal import ENDED, Journal, Step
+from vrag.values.canonical import JSON
+from vrag.values.jobs import Event, StepState
+from vrag.values.requests import ModelRef
+from vrag.workspace.hooks import Hook, about, observed
+from vrag.workspace.journal import ENDED, Head, Journal, Step
+from vrag.workspace.leases import Owner
+from vrag.workspace.limits import Limit, Patience
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "known_limit"]
 
-_POLL_FIRST_S = 0.05
-_POLL_MAX_S = 10.0
-ValueT = TypeVar("ValueT")
+_LISTEN_S: Final = 0.05
+"""How often `drive` looks whether it is to stop or to leave."""
+
+
+def known_limit(model: ModelRef) -> Limit:
+    """What the catalogue knows of an account's quota for a model; 20 jobs at once where it knows nothing."""
+    known = Catalogue.load().find(model.provider, model.id)
+    quota = known.quotas.get("concurrent_jobs") if known is not None else None
+    return Limit() if quota is None or quota.max is None else Limit(in_flight=int(quota.max))
 
 
 class Runner:
-    """Submits, watches, fetches, checks and hands over to be recorded; each act is written down before it is done.
+    """Submits, watches, fetches, checks and hands over to be recorded, any number of steps at once.
 
-    `gate` raises `GateError` for a step whose picture may no longer be used; `record` makes the signed record, of a
-    delivery or (given the gate's error) of a withheld result, and writes it together with the state `recorded`.
+    Safe to use from many threads. Several runners, in one or in many processes, may work on one workspace: a step is
+    leased to the one that works on it for as long as that one lives.
     """
 
     def __init__(
@@ -54,19 +56,56 @@ class Runner:
         clock: Clock,
         gate: Callable[[Step], None],
         record: Callable[[Step, GateError | None], object],
+        finish: Callable[[Step], tuple[MediaRef, JSON]] | None = None,
+        assemble: Callable[[Step, Sequence[MediaRef]], MediaRef] | None = None,
+        inpainters: Mapping[str, Inpainter] | None = None,
+        rerun_below_usd_micros: int = 0,
+        limit_of: Callable[[ModelRef], Limit] = known_limit,
+        patience: Patience | None = None,
+        threads: int = 16,
+        hook: Hook | None = None,
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            journal: Of the workspace.
+            storage: Where films and pictures go.
+            generators: By the name that steps were planned for.
+            clock: Time and randomness.
+            gate: Raises `GateError` for a step whose picture may no longer be used.
+            record: Makes the signed record, of a delivery or (given the gate's error) of a withheld result, and writes it
+                together with the state `recorded`.
+            finish: Puts marks into a video and gives the new file with what was done; without it the raw bytes are delivered.
+            assemble: Joins the raw bytes of the parts, in order, and gives the stored film.
+            inpainters: By the name that edits were planned for.
+            rerun_below_usd_micros: An edit whose answer was lost is bought again by itself up to this price.
+            limit_of: Says what an account takes of a model.
+            patience: How long is tried again.
+            threads: How many steps are submitted or edited at once; a quarter as many are fetched and finished at once.
+            hook: Told of each call of a generator, an inpainter and the storage.
+        """
         self._journal = journal
-        self._storage = storage
-        self._generators = generators
         self._clock = clock
-        self._gate = gate
-        self._record = record
+        self._storage, self._generators, self._inpainters = storage, generators, inpainters or {}
+        if hook is not None:
+            see = partial(observed, hook=hook, clock=clock)
+            self._storage = see(storage, seam="storage")
+            self._generators = {name: see(one, seam="generator") for name, one in generators.items()}
+            self._inpainters = {name: see(one, seam="inpainter") for name, one in self._inpainters.items()}
+        self._callbacks = (gate, finish or _keep_raw, record, assemble)
+        self._rerun_below_usd_micros = rerun_below_usd_micros
+        self._limit_of, self._patience, self._threads = limit_of, patience or Patience(), threads
+        self._guard = threading.Lock()
+        self._begun: tuple[Fleet, Acts, Owner] | None = None
+        self._leaving = False
+
+    # -- for callers
 
     def drive(
         self,
         step_id: str,
         *,
-        notify: Callable[[Event], None] = lambda _event: None,
+        notify: Notify = lambda _event: None,
         stopped: Callable[[], bool] = lambda: False,
         leaving: Callable[[], bool] = lambda: False,
         timeout_s: float | None = None,
@@ -75,229 +114,155 @@ class Runner:
 
         Args:
             step_id: A step of the journal, in any state.
-            notify: Called with each `Event`; what it raises is the caller's own.
+            notify: Called in this thread with each `Event`; what it raises is the caller's own.
             stopped: When it turns true the job is cancelled where the provider can.
             leaving: When it turns true the step is left as it stands, for `resume`.
             timeout_s: How long to wait for the provider; the job runs on, and a later call finds it.
 
         Raises:
             GateError: A picture of it may not be used; nothing was submitted.
+            BudgetError: It would pass a cap; nothing was submitted.
             JobFailedError, JobCancelledError, JobTimeoutError, JobUndecidedError: As they say.
         """
-        with self._journal.claim(step_id):
-            return self._drive(step_id, notify, stopped, leaving, timeout_s)
-
-    def _drive(
-        self,
-        step_id: str,
-        notify: Callable[[Event], None],
-        stopped: Callable[[], bool],
-        leaving: Callable[[], bool],
-        timeout_s: float | None,
-    ) -> Step:
-        deadline_s = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
-        fresh = False  # whether this very call wrote `submitting`: only then is it certain that nothing was sent
-        while True:
+        if leaving():
             step = self._journal.get(step_id)
-            notify(self._event(step))
-            if leaving() and step.state not in ENDED:
-                raise self._left(step)
-            match step.state:
-                case StepState.PLANNED:
-                    if stopped():
-                        self._end(step, StepState.CANCELLED, "cancelled", "Cancelled before it was submitted.", False)
-                    else:
-                        fresh = self._journal.reserve_and_submit(step_id, partial(self._gate, step))
-                case StepState.SUBMITTING:
-                    self._submit(step, fresh=fresh)
-                case StepState.SUBMITTED:
-                    self._watch(step, notify, stopped, leaving, deadline_s)
-                case StepState.DONE:
-                    self._fetch(step)
-                case StepState.FETCHED:
-                    # Marks (label, watermark, content credentials) go here; without them the raw bytes are delivered.
-                    self._journal.advance(step_id, step.state, StepState.FINISHED, delivered=step.raw)
-                case StepState.FINISHED:
-                    self._record(step, self._closed_gate(step))
-                case StepState.RECORDED:
-                    closed = self._closed_gate(step)
-                    if closed is not None:
-                        self._journal.advance(step_id, step.state, StepState.WITHHELD, error=closed.to_json())
-                    else:
-                        self._journal.advance(step_id, step.state, StepState.DELIVERED)
-                case StepState.DELIVERED | StepState.WITHHELD:
-                    return step
-                case StepState.FAILED | StepState.CANCELLED | StepState.UNDECIDED:
-                    raise self._error(step)
-
-    def _closed_gate(self, step: Step) -> GateError | None:
+            if step.state not in ENDED:
+                raise left(step_id, step.state)
+        news: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        asked = stopped()
+        future = self.submit([step_id], notify=news.put, timeout_s=timeout_s, cancelled=asked)[step_id]
+        future.add_done_callback(lambda _done: news.put(None))
+        fleet, _acts, _owner = self._begin()
+        leave = False
         try:
-            self._gate(step)
-        except GateError as error:
-            return error
-        return None
+            while True:
+                event = None
+                with suppress(queue.Empty):
+                    event = news.get(timeout=_LISTEN_S)
+                    if event is None:
+                        return future.result()
+                    notify(event)
+                if not asked and stopped():
+                    asked = True
+                    fleet.send(partial(fleet.stop, step_id))
+                if not leave and leaving():
+                    leave = True
+                    fleet.send(partial(fleet.abandon, step_id, future))
+        except BaseException:
+            if not future.done():
+                fleet.send(partial(fleet.abandon, step_id, future))
+                with suppress(Exception):
+                    future.result()  # until what is being written is written
+            raise
 
-    def _event(self, step: Step, progress: float | None = None) -> Event:
-        return Event(step_id=step.id, state=step.state, progress=progress, at=rfc3339(self._clock.now()))
-
-    def _generator(self, step: Step) -> VideoGenerator:
-        try:
-            return self._generators[step.generator]
-        except KeyError:
-            raise UsageError(
-                f"The step was planned for the generator '{step.generator}'; there are: "
-                f"{', '.join(sorted(self._generators)) or 'none'}."
-            ) from None
-
-    def _submit(self, step: Step, *, fresh: bool) -> None:
-        generator = self._generator(step)
-        handle: Handle | None = None
-        if not fresh:
-            # Another process, or a life that ended here, may have sent it: look before anything is bought.
-            if generator.recovery == "none" and step.planned.estimate.usd_micros != 0:
-                self._end(
-                    step, StepState.UNDECIDED, "undecided", "It may have been bought; this provider cannot tell.", None
-                )
-                return
-            if generator.recovery == "list":
-                handle = self._translate(step, lambda: generator.find([step.token], _since(step)).get(step.token))
-        if handle is None:
-            try:
-                handle = generator.start(step.planned.request, self._storage.open, step.token)
-            except ThrottledError as error:
-                self._journal.advance(step.id, step.state, StepState.PLANNED)
-                raise JobError(
-                    error.message, job_id=step.id, retryable=True, billed=False, hint="vrag resume"
-                ) from error
-            except (AccessDeniedError, ContentRejectedError, ModelRetiredError, UsageError) as error:
-                self._end(step, StepState.FAILED, error.code, error.message, False)
-                return
-            except BackendError as error:
-                # The reply may be what was lost: the row stays `submitting`, and the job is looked for first.
-                raise JobError(
-                    error.message, job_id=step.id, retryable=True, billed=None, hint="vrag resume"
-                ) from error
-        self._journal.advance(step.id, step.state, StepState.SUBMITTED, handle=handle)
-
-    @staticmethod
-    def _translate(step: Step, call: Callable[[], ValueT]) -> ValueT:
-        try:
-            return call()
-        except BackendError as error:
-            raise JobError(error.message, job_id=step.id, retryable=error.retryable, hint="vrag resume") from error
-
-    def _watch(
+    def submit(
         self,
-        step: Step,
-        notify: Callable[[Event], None],
-        stopped: Callable[[], bool],
-        leaving: Callable[[], bool],
-        deadline_s: float | None,
-    ) -> None:
-        generator = self._generator(step)
-        handle = step.handle
-        assert handle is not None  # written together with `submitted`
-        wait_s, seen, asked = _POLL_FIRST_S, -1.0, False
-        while True:
-            status = self._translate(step, lambda: generator.status([handle]).get(handle))
-            if status is not None:
-                match status.state:
-                    case "succeeded":
-                        self._journal.advance(step.id, step.state, StepState.DONE, status=status)
-                        return
-                    case "failed" | "cancelled" | "lost":
-                        self._ended_badly(step, status, asked=asked)
-                        return
-                    case "queued" | "running":
-                        if status.progress is not None and status.progress > seen:
-                            seen = status.progress
-                            notify(self._event(step, progress=seen))
-            if stopped() and not asked:
-                asked = True
-                if not generator.cancel(handle):
-                    raise JobTimeoutError(
-                        "This provider cannot cancel: the job runs on, and so does its charge.",
-                        job_id=step.id,
-                        retryable=True,
-                        hint="vrag resume",
-                    )
-            if leaving():
-                raise self._left(step)
-            if deadline_s is not None and self._clock.monotonic_s() >= deadline_s:
-                raise JobTimeoutError(
-                    "The video is not ready yet; the job runs on.", job_id=step.id, retryable=True, hint="vrag resume"
+        step_ids: Iterable[str],
+        *,
+        notify: Notify = lambda _event: None,
+        timeout_s: float | None = None,
+        cancelled: bool = False,
+    ) -> dict[str, Future[Step]]:
+        """Begin to bring steps to their end, and return at once; a future for each, as `drive` would end.
+
+        Args:
+            step_ids: Steps of the journal, in any state; the parts of joined videos come along by themselves.
+            notify: Called with each `Event`, in threads of the runner; it must not block or raise.
+            timeout_s: How long to wait for each.
+            cancelled: Cancel them, where they are not submitted yet.
+
+        Raises:
+            NotFoundError: One of them does not exist; nothing was begun.
+        """
+        wanted = list(dict.fromkeys(step_ids))
+        heads = self._journal.heads(wanted)
+        if missing := [one for one in wanted if one not in heads]:
+            raise NotFoundError(f"No step '{missing[0][:80]}' in this workspace.", hint="vrag jobs")
+        futures: dict[str, Future[Step]] = {}
+        waiters: list[tuple[Head, Waiter]] = []
+        deadline_s = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
+        for step_id in wanted:
+            future: Future[Step] = Future()
+            future.set_running_or_notify_cancel()  # it is cancelled with `cancel`, not from here
+            futures[step_id] = future
+            waiters.append((heads[step_id], Waiter(future=future, notify=notify, deadline_s=deadline_s)))
+        fleet, _acts, _owner = self._begin()
+        fleet.send(partial(fleet.admit, waiters, cancelled=cancelled))
+        return futures
+
+    def cancel(self, step_id: str) -> bool:
+        """Spend nothing more on a step, and stop it where its provider can.
+
+        Returns:
+            Whether it will not be made. False where the provider cannot stop it, or it is being sent just now: the
+            charge stands, and a result that arrives is recorded.
+        """
+        error = {"error": "cancelled", "message": "Cancelled before it was submitted.", "billed": False}
+        if self._journal.advance(step_id, StepState.PLANNED, StepState.CANCELLED, error={**error, "retryable": False}):
+            if self._begun is not None:  # whoever waits for it is told
+                self._begun[0].send(partial(self._begun[0].stop, step_id, ask=False))
+            return True
+        step = self._journal.get(step_id)
+        fleet, acts, _owner = self._begin()
+        fleet.send(partial(fleet.stop, step_id, ask=False))
+        if step.state is StepState.SUBMITTED and step.handle is not None:
+            with about(job_id=step_id):
+                return acts.generator(step.generator).cancel(step.handle)
+        return step.state is StepState.CANCELLED
+
+    def leave(self, *, now: bool = False) -> None:
+        """Stop after the acts that are being done just now; every step is left as it stands, for `resume`.
+
+        Args:
+            now: Do not even wait for those: every future ends at once.
+        """
+        with self._guard:
+            self._leaving, begun = True, self._begun
+        if begun is not None:
+            begun[0].send(partial(begun[0].leave, now=now))
+
+    def close(self) -> None:
+        """Leave, wait for the acts that are being done, and let go of everything. Closing twice is fine."""
+        self.leave()
+        if self._begun is not None:
+            fleet, _acts, owner = self._begun
+            fleet.close()
+            owner.release()
+
+    def _begin(self) -> tuple[Fleet, Acts, Owner]:
+        """Threads and a lock file, on first use."""
+        with self._guard:
+            if self._begun is None:
+                gate, finish, record, assemble = self._callbacks
+                owner = Owner(self._journal.locks, self._clock)
+                acts = Acts(
+                    journal=self._journal,
+                    storage=self._storage,
+                    generators=self._generators,
+                    inpainters=self._inpainters,
+                    clock=self._clock,
+                    owner=owner,
+                    gate=gate,
+                    finish=finish,
+                    record=record,
+                    assemble=assemble,
+                    rerun_below_usd_micros=self._rerun_below_usd_micros,
                 )
-            self._clock.sleep(wait_s)
-            wait_s = min(wait_s * 1.5, _POLL_MAX_S)
-
-    @staticmethod
-    def _left(step: Step) -> JobTimeoutError:
-        return JobTimeoutError(
-            f"Left while {step.state}; nothing is lost.", job_id=step.id, retryable=True, hint="vrag resume"
-        )
-
-    def _ended_badly(self, step: Step, status: JobStatus, *, asked: bool) -> None:
-        free = step.planned.estimate.usd_micros == 0
-        # A process that ended took its renders along; nobody asked to cancel them, and they cost nothing.
-        if free and (status.state == "lost" or (status.state == "cancelled" and not asked)):
-            self._journal.retry(step.id)
-            return
-        fault = status.error or Fault(code=status.state, message=f"The provider says: {status.state}.")
-        state = StepState.CANCELLED if status.state == "cancelled" else StepState.FAILED
-        self._end(step, state, fault.code, fault.message, False if free else status.billed, fault.retryable)
-
-    def _fetch(self, step: Step) -> None:
-        generator, handle, status = self._generator(step), step.handle, step.status
-        assert handle is not None and status is not None  # noqa: PT018  # both written with `done`
-        output = next((output for output in status.outputs if output.role == "video"), None)
-        if output is None:
-            self._end(step, StepState.FAILED, "no_video", "The job succeeded without a video.", status.billed)
-            return
-        with self._translate(step, lambda: generator.fetch(handle, output)) as stream:
-            stored = self._storage.put(stream, output.media_type)
-        if output.sha256 not in {None, stored.sha256} or output.size_bytes not in {None, stored.size_bytes}:
-            self._storage.delete(stored)
-            raise JobError(
-                "The download is not what the provider announced; nothing of it was kept.",
-                job_id=step.id,
-                retryable=True,
-                hint="vrag resume",
-            )
-        request = step.planned.request
-        try:
-            with self._storage.open(stored) as stream:
-                info = check_video(stream, output.name, width_px=request.width_px, height_px=request.height_px)
-        except MediaRejectedError as error:
-            self._end(step, StepState.FAILED, error.code, error.message, status.billed)
-            return
-        raw: MediaRef = evolve(stored, width_px=info.width_px, height_px=info.height_px, duration_s=info.duration_s)
-        self._journal.advance(step.id, step.state, StepState.FETCHED, raw=raw)
-
-    def _end(
-        self, step: Step, state: StepState, code: str, message: str, billed: bool | None, retryable: bool = False
-    ) -> None:
-        self._journal.advance(
-            step.id,
-            step.state,
-            state,
-            error={"error": code, "message": message, "billed": billed, "retryable": retryable},
-        )
-
-    @staticmethod
-    def _error(step: Step) -> JobError:
-        kind = {StepState.CANCELLED: JobCancelledError, StepState.UNDECIDED: JobUndecidedError}.get(
-            step.state, JobFailedError
-        )
-        error = step.error or {}
-        return kind(
-            error.get("message", f"The step is {step.state}."),
-            job_id=step.id,
-            retryable=error.get("retryable", False),
-            billed=error.get("billed"),
-            hint="vrag jobs" if step.state is StepState.UNDECIDED else None,
-        )
+                fleet = Fleet(
+                    acts=acts,
+                    journal=self._journal,
+                    owner=owner,
+                    clock=self._clock,
+                    limit_of=self._limit_of,
+                    patience=self._patience,
+                    threads=self._threads,
+                )
+                if self._leaving:
+                    fleet.send(partial(fleet.leave, now=False))
+                self._begun = fleet, acts, owner
+            return self._begun
 
 
-def _since(step: Step) -> datetime:
-    # Clocks differ between here and there; five minutes cost one more page of a list.
-    return datetime.fromisoformat(step.submitted_at or step.created_at) - timedelta(minutes=5)
+def _keep_raw(step: Step) -> tuple[MediaRef, JSON]:
+    assert step.raw is not None  # written with `fetched`
+    return step.raw, None

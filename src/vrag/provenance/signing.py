@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -283,7 +283,7 @@ def strict_json(data: bytes, *, what: str) -> JSON:
         content = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
-        _check_json(content, 0)
+        _check_json([content], 0)
     except RecursionError as error:
         raise VerificationError(
             f"The {what} is nested too deep to be one.", promise="The record can be read"
@@ -313,18 +313,18 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_json(value: JSON, depth: int) -> None:
-    if depth > 63 and isinstance(value, dict | list):
-        raise ValueError("it is nested more than 64 deep")
-    if isinstance(value, str):
-        value.encode()
-    elif isinstance(value, int):
-        if abs(value) >= 1 << 53:
-            raise ValueError("an integer is past 2**53 - 1")
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            key.encode()
-            _check_json(one, depth + 1)
-    elif isinstance(value, list):
-        for one in value:
-            _check_json(one, depth + 1)
+def _check_json(values: Iterable[JSON], depth: int) -> None:
+    """Check the members of an object or list that is `depth` deep; json makes these types and no children of them."""
+    for one in values:
+        kind = type(one)
+        if kind is str:
+            one.encode()
+        elif kind is int:
+            if not -(1 << 53) < one < 1 << 53:
+                raise ValueError("an integer is past 2**53 - 1")
+        elif kind is dict or kind is list:
+            if depth > 63:
+                raise ValueError("it is nested more than 64 deep")
+            if kind is dict:
+                "".join(one).encode()  # all keys at once
+            _check_json(one.values() if kind is dict else one, depth + 1)

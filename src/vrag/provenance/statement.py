@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from attrs import field, frozen
@@ -46,7 +45,7 @@ _READABLE: Final = "The record has the form that it claims"
 
 
 def build_type(kind: str) -> str:
-    """The build type URI of a kind of step: `generate`; later `edit`, `choose`, `assemble`, `finish`."""
+    """The build type URI of a kind of step: `generate`, `assemble`, `edit`, `choose` or `receipt`."""
     return f"{NAMESPACE}{kind}/v{RECORD_VERSION}"
 
 
@@ -60,9 +59,10 @@ class Statement:
     """A statement whose form was checked."""
 
     kind: str
-    """The step: `generate`, or a kind of a later release with the same shape."""
+    """The step: `generate`, `assemble`, `edit`, `choose`, `receipt`, or one of a later release with the same shape."""
     record_id: str
     lineage: Lineage
+    """What was made from what. A receipt is about its subject and made nothing, so it has none."""
     content: JSON = field(repr=False)
     """The whole statement."""
     keyed_digests: frozenset[str]
@@ -102,12 +102,13 @@ def read_statement(payload: bytes) -> Statement:
     dependencies = _list(_at(content, "predicate", "buildDefinition", "resolvedDependencies"), "resolvedDependencies")
     for path in (("builder", "id"), ("metadata", "invocationId"), ("metadata", "finishedOn")):
         _text(_at(content, "predicate", "runDetails", *path), path[-1])
+    inputs = tuple(_input(one) for one in dependencies)
     return Statement(
         kind=match[1],
         record_id=_text(_at(record, "id"), "record id"),
-        lineage=Lineage(subjects=subjects, inputs=tuple(_input(one) for one in dependencies)),
+        lineage=Lineage(subjects={}) if match[1] == "receipt" else Lineage(subjects=subjects, inputs=inputs),
         content=content,
-        keyed_digests=frozenset(_keyed_digests(content)),
+        keyed_digests=frozenset(_keyed_digests(content, set())),
     )
 
 
@@ -125,18 +126,19 @@ def _input(dependency: JSON) -> LineageInput:
     return LineageInput(sha256=sha256, role=role, asset_id=asset_id, knowledge_base=knowledge_base)
 
 
-def _keyed_digests(value: JSON) -> Iterable[str]:
+def _keyed_digests(value: JSON, found: set[str]) -> set[str]:
+    # Called for objects and lists alone: a ledger has hundreds of values a record.
     if isinstance(value, dict):
         if KEYED in value:
             digest = value[KEYED]
             if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
                 raise VerificationError("A keyed digest is not 64 hexadecimal digits.", promise=_READABLE)
-            yield digest
-        for one in value.values():
-            yield from _keyed_digests(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _keyed_digests(one)
+            found.add(digest)
+        value = value.values()
+    for one in value:
+        if type(one) is dict or type(one) is list:  # what json makes, and no children of them
+            _keyed_digests(one, found)
+    return found
 
 
 def _newer(what: str, found: JSON, known: str, family: str) -> None:

@@ -6,12 +6,13 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 from attrs import asdict, field, frozen
 
-from vrag.errors import ErasedError, FormatVersionError, NotFoundError, UsageError, VerificationError
+from vrag.errors import ErasedError, UsageError, VerificationError
 from vrag.media.ref import MediaRef, OpenMedia
+from vrag.provenance.checks import Check, Checks, Verdict
 from vrag.provenance.sidecar import (
     MAX_SIDECAR_BYTES,
     POSITION_TYPE,
@@ -26,10 +27,9 @@ from vrag.provenance.statement import KEYED, Statement, keyed_digest, read_state
 from vrag.values.canonical import JSON, canonical_json
 from vrag.workspace.ledger import Ledger, leaf_hash
 
-__all__ = ["Check", "Verification", "sidecar_json", "sidecar_path", "verify_file"]
+__all__ = ["Check", "CheckCredentials", "Verification", "sidecar_json", "sidecar_path", "verify_file"]
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
-_T = TypeVar("_T")
 
 TRUSTED: Final = "The signer is one that you trust"
 SOUND: Final = "The record says what a record must say"
@@ -38,28 +38,17 @@ SAME_WORDS: Final = "The words shown are the words recorded"
 POSITION: Final = "The record has the place in the ledger that its signer stated"
 IN_LEDGER: Final = "Every delivered video is in the ledger, and the ledger never changes"
 SOURCES: Final = "The pictures that it was made from are kept as they were"
+CREDENTIALS: Final = "The file carries the content credentials that the record lists"
+
+CheckCredentials = Callable[[Path | BinaryIO, JSON], str | None]
+"""Reads the content credentials of a video and holds them against the statement. What it returns is the detail; None says
+that the record lists none. It raises `VerificationError` where they are missing, changed or others."""
 
 
 @frozen(kw_only=True)
-class Check:
-    """One thing that was looked at."""
+class Verification(Verdict):
+    """What the check of a video found. After a broken signature or statement nothing more is read."""
 
-    name: str
-    """`signature`, `signer`, `statement`, `video`, `texts`, `position`, `ledger` or `sources`."""
-    ok: bool | None
-    """None: not looked at, because what it needs was not given."""
-    detail: str
-    """What was found. Text from the record is quoted in ASCII: it may come from a stranger."""
-    promise: str
-    """What holds when it is ok, and is broken when it is not."""
-
-
-@frozen(kw_only=True)
-class Verification:
-    """What the check of a video found."""
-
-    checks: tuple[Check, ...]
-    """In order; after a broken signature or statement nothing more is read."""
     keyids: tuple[str, ...] = ()
     """The keys that the envelope names."""
     trusted: bool = False
@@ -68,26 +57,6 @@ class Verification:
     kind: str | None = None
     statement: JSON = field(default=None, repr=False)
     """The whole statement, with disclosed words in place; None if it cannot be believed."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong. An unknown signer is wrong only where trusted keys were given: see `trusted`."""
-        return all(check.ok is not False for check in self.checks)
-
-    @property
-    def first_failure(self) -> Check | None:
-        """The first thing that is wrong."""
-        return next((check for check in self.checks if check.ok is False), None)
-
-    def require(self) -> None:
-        """Go on only if all is well.
-
-        Raises:
-            VerificationError: For the first thing that is wrong; `promise` says what that breaks.
-        """
-        failure = self.first_failure
-        if failure is not None:
-            raise VerificationError(f"{failure.name}: {failure.detail}", promise=failure.promise)
 
     @property
     def summary(self) -> dict[str, JSON]:
@@ -129,26 +98,6 @@ class Verification:
         }
 
 
-class _Checks:
-    def __init__(self) -> None:
-        self.done: list[Check] = []
-
-    def run(self, name: str, promise: str, work: Callable[[], tuple[str, _T]]) -> _T | None:
-        """Do one check; None if it fails."""
-        try:
-            detail, result = work()
-        except FormatVersionError:
-            raise
-        except (VerificationError, NotFoundError, UsageError) as error:
-            self.done.append(Check(name=name, ok=False, detail=error.message, promise=promise))
-            return None
-        self.done.append(Check(name=name, ok=True, detail=detail, promise=promise))
-        return result
-
-    def skip(self, name: str, promise: str, why: str) -> None:
-        self.done.append(Check(name=name, ok=None, detail=why, promise=promise))
-
-
 def verify_file(
     video: Path | BinaryIO,
     sidecar: Path | bytes | None = None,
@@ -156,6 +105,7 @@ def verify_file(
     trusted_keys: Sequence[bytes] = (),
     storage_open: OpenMedia | None = None,
     ledger: Ledger | None = None,
+    credentials: CheckCredentials | None = None,
 ) -> Verification:
     """Check a video against its record, computing everything again.
 
@@ -166,6 +116,7 @@ def verify_file(
             video fit each other, and `trusted` is False.
         storage_open: Opens pictures by their ref, to check that they are kept.
         ledger: The ledger that should have the record.
+        credentials: Checks the content credentials in the file.
 
     Returns:
         Every check, in order. Nothing is raised for a check that fails.
@@ -180,7 +131,7 @@ def verify_file(
     video_sha256 = _sha256(video)
     content = read_sidecar(_sidecar_bytes(video, sidecar, video_sha256, ledger))
     envelope = content["envelope"]
-    checks = _Checks()
+    checks = Checks()
     keyids = _keyids(envelope)
     keys: dict[str, bytes] = {}
 
@@ -196,6 +147,8 @@ def verify_file(
     if statement is None:
         return Verification(checks=tuple(checks.done), keyids=keyids, trusted=is_trusted)
     checks.run("video", SAME_VIDEO, lambda: _check_video(statement, video_sha256))
+    if credentials is not None:
+        _check_credentials(checks, credentials, video, statement)
     texts = checks.run("texts", SAME_WORDS, lambda: _check_texts(statement, content["texts"]))
     if content["position"] is None:
         checks.skip("position", POSITION, "the sidecar states none")
@@ -255,7 +208,13 @@ def _sidecar_bytes(video: Path | BinaryIO, sidecar: Path | bytes | None, sha256:
         raise VerificationError(
             f"The video with SHA-256 {sha256} has no record: {beside}{known}.", promise="Every video has its record"
         )
-    return sidecar_json(found[-1], texts=ledger.texts(found[-1].record_id))
+    # Choosing a video is recorded too; what belongs beside the video is the record of its making.
+    made = [entry for entry in found if _kind(entry.statement) != "choose"] or found
+    return sidecar_json(made[-1], texts=ledger.texts(made[-1].record_id))
+
+
+def _kind(statement: JSON) -> JSON:
+    return _find(statement, "predicate", "buildDefinition", "internalParameters", "record", "kind")
 
 
 def _keyids(envelope: JSON) -> tuple[str, ...]:
@@ -264,7 +223,7 @@ def _keyids(envelope: JSON) -> tuple[str, ...]:
     return tuple(keyid for keyid in found if isinstance(keyid, str) and _HEX.fullmatch(keyid))
 
 
-def _check_signer(checks: _Checks, envelope: JSON, trusted: Mapping[str, bytes], keyids: tuple[str, ...]) -> bool:
+def _check_signer(checks: Checks, envelope: JSON, trusted: Mapping[str, bytes], keyids: tuple[str, ...]) -> bool:
     shown = ", ".join(keyids)
     if not trusted:
         checks.skip(
@@ -295,9 +254,26 @@ def _check_video(statement: Statement, sha256: str) -> tuple[str, bool]:
         raise VerificationError(why, promise=SAME_VIDEO)
     if sha256 not in subjects.values():
         raise VerificationError(f"the record is not about this file, which is {sha256}", promise=SAME_VIDEO)
-    if statement.kind == "generate" and "delivered" not in subjects:
-        raise VerificationError("the record says that this video was withheld, not delivered", promise=SAME_VIDEO)
+    if statement.kind in {"generate", "assemble"} and "delivered" not in subjects:
+        made = statement.content["predicate"]["buildDefinition"]["internalParameters"]
+        why = "given to another step" if _find(made, "for_step") is not None else "withheld"
+        raise VerificationError(f"the record says that this video was {why}, not delivered", promise=SAME_VIDEO)
     return f"SHA-256 {sha256}", True
+
+
+def _check_credentials(
+    checks: Checks, credentials: CheckCredentials, video: Path | BinaryIO, statement: Statement
+) -> None:
+    def read() -> tuple[str, str | None]:
+        if not isinstance(video, Path):
+            video.seek(0)
+        found = credentials(video, statement.content)
+        return found or "", found
+
+    found = checks.run("credentials", CREDENTIALS, read)
+    if found is None and checks.done[-1].ok:
+        checks.done.pop()
+        checks.skip("credentials", CREDENTIALS, "the record lists none")
 
 
 def _check_texts(statement: Statement, listed: JSON) -> tuple[str, dict[str, str]]:

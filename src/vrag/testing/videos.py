@@ -6,7 +6,7 @@ import copy
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import BinaryIO, Final
 
@@ -128,6 +128,7 @@ class FakeVideoGenerator(VideoGenerator):
         script: Script = _SUCCESS,
         usd_micros_per_s: int | None = 100_000,
         model: ModelRef | None = None,
+        find_lag_s: float = 0.0,
     ) -> None:
         """Make a provider of its own, with no jobs.
 
@@ -139,8 +140,10 @@ class FakeVideoGenerator(VideoGenerator):
             script: What each job does, unless `next_job` said otherwise.
             usd_micros_per_s: Price of a second of film; None is not known.
             model: Its name.
+            find_lag_s: For so long `find` does not show a new job, as a list that lags.
         """
         self.faults = Faults(*_CALLS)
+        self._find_lag = timedelta(seconds=find_lag_s)
         self._clock = clock or FakeClock()
         self._capabilities = capabilities
         self._recovery: Recovery = recovery
@@ -272,7 +275,8 @@ class FakeVideoGenerator(VideoGenerator):
             )
         with self.faults.at("find", tokens=tuple(tokens), since=since), self._provider.lock:
             known = {token: self._provider.jobs[id_] for token, id_ in self._provider.tokens.items() if token in tokens}
-            return {token: job.handle for token, job in known.items() if job.started_at >= since}
+            shown = self._clock.now() - self._find_lag
+            return {token: job.handle for token, job in known.items() if since <= job.started_at <= shown}
 
     @override
     def fetch(self, handle: Handle, output: Output, offset: int = 0) -> BinaryIO:

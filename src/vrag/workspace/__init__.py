@@ -1,10 +1,13 @@
-"""The truth on disk: journal and ledger of one workspace."""
+"""The truth on disk: journal, budget and ledger of one workspace."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vrag.clock import Clock, SystemClock
+from vrag.values.policy import Caps
+from vrag.workspace.budget import Budget
+from vrag.workspace.calls import Calls
 from vrag.workspace.db import Database
 from vrag.workspace.journal import Journal
 from vrag.workspace.ledger import Ledger
@@ -19,11 +22,13 @@ class Workspace:
         FormatVersionError: A newer release wrote it.
     """
 
-    def __init__(self, folder: Path | str, *, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path | str, *, clock: Clock | None = None, caps: Caps | None = None) -> None:
         self.folder = Path(folder)
         self.clock = clock or SystemClock()
         self._database = Database(self.folder / "vrag.db", clock=self.clock)
-        self.journal = Journal(self._database, self.clock)
+        self.budget = Budget(self._database, self.clock, caps=caps)
+        self.journal = Journal(self._database, self.clock, self.budget)
+        self.calls = Calls(self._database, self.clock, self.budget)
         self.ledger = Ledger(self._database, clock=self.clock)
 
     @property
@@ -33,4 +38,5 @@ class Workspace:
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
+        self.calls.close()
         self._database.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from vrag.clock import Clock, SystemClock, rfc3339
-from vrag.errors import FormatVersionError, UsageError, VRAGError
+from vrag.errors import BackendError, FormatVersionError, UsageError, VRAGError
 
 __all__ = ["Database", "use_safest_journal"]
 
@@ -69,7 +69,7 @@ create index text_record on text(record_id);
 """
 
 _JOBS = """
-alter table step add column model text not null default '';  -- provider, id, region, account: quotas count by it
+alter table step add column model text not null default '';  -- JSON of its `ModelRef`: quotas count by it
 alter table step add column knowledge_base text;             -- budgets have a cap each
 alter table step add column run_id text;                     -- the run that asked for it last
 alter table step add column owner text;                      -- the runner that works on it: the name of its lock file
@@ -77,15 +77,37 @@ alter table step add column outputs text;                    -- what an edit mad
 alter table step add column marks text;                      -- what was put into the delivered file
 create index step_model on step(model, state);
 create index step_run on step(run_id);
-create table step_need(step_id text not null, needs text not null, primary key(step_id, needs)) strict;
+create table step_need(step_id text not null, needs text not null, position integer not null,
+  primary key(step_id, position)) strict;
+create index step_need_needs on step_need(needs);
 
 -- paid calls that answer at once (captions, embeddings, moderation): written down before they are made
 create table call(
-  id text primary key, kind text not null, model text not null, knowledge_base text, run_id text,
-  state text not null, usd_micros integer, billed integer, result blob, error text,
-  opened_at text not null, ended_at text
+  id text primary key, kind text not null, model text not null, state text not null,
+  attempt integer not null default 1, owner text, result blob, error text, opened_at text not null, ended_at text
 ) strict;
 create index call_state on call(state);
+
+-- money: one row an attempt of a step or call, written in the transaction that lets it be sent
+create table spend(
+  token text primary key, kind text not null, run_id text, knowledge_base text,
+  usd_micros integer, video_s real not null, at text not null,
+  billed integer  -- 1 yes, 0 no, null not known (yet): counts as spent
+) strict;
+create index spend_at on spend(at);
+create index spend_run on spend(run_id);
+create index spend_base on spend(knowledge_base);
+create table run(id text primary key, usd_micros integer, video_s real, created_at text not null) strict;
+
+-- steps of an older release
+update step set
+  model = coalesce(json_extract(planned, '$.model'), ''),
+  knowledge_base = coalesce(json_extract(planned, '$.sources[0].knowledge_base'),
+    json_extract(planned, '$.brief.knowledge_base'));
+insert into spend
+  select case attempt when 1 then id else id || '-' || attempt end, kind, null, knowledge_base,
+    usd_micros, video_s, submitted_at, json_extract(error, '$.billed')
+  from step where submitted_at is not null;
 """
 
 _TREE = """
@@ -100,6 +122,15 @@ alter table receipt add column record_id text;  -- its entry in the ledger; null
 
 MIGRATIONS = (_FIRST, _JOBS, _TREE)
 """Step n brings a file from schema n to n + 1. Steps are only ever added."""
+
+_abandoned: list[object] = []  # connections inherited over a fork: using or closing them here could harm the parent's
+_PASSING = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+}
 
 
 def use_safest_journal(connection: sqlite3.Connection, path: Path) -> None:
@@ -129,11 +160,8 @@ class Database:
         """
         self.path = path
         self._clock = clock or SystemClock()
-        self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
         self._closed = False
-        self._pid = os.getpid()
+        self._begin_process()
         path.parent.mkdir(parents=True, exist_ok=True)
         # `pragma journal_mode` ignores the busy timeout, so processes that open at once take turns.
         with FileLock(f"{path}.lock"):
@@ -158,12 +186,20 @@ class Database:
                     (self._clock.token_bytes(32).hex(), rfc3339(self._clock.now())),
                 )
 
+    def _begin_process(self) -> None:
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        self._pid = os.getpid()
+
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
             raise UsageError(f"The workspace '{self.path}' is closed.")
         if self._pid != os.getpid():
-            # A connection carried over a fork corrupts the file; the child drops it unused and opens its own.
-            self._pid, self._local, self._open = os.getpid(), threading.local(), []
+            # A connection carried over a fork corrupts the file; the child keeps it unused and opens its own.
+            _abandoned.append((self._local, self._open))
+            self._begin_process()
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -182,17 +218,23 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: all of the block is kept, or nothing."""
+        """A write transaction: all of the block is kept, or nothing.
+
+        Raises:
+            BackendError: The disk is full or fails, or another process has written for a minute; nothing was kept.
+        """
         connection = self._connection()
-        connection.execute("begin immediate")
-        try:
-            yield connection
-            connection.execute("commit")
-        except BaseException:
-            # On a full disk SQLite has rolled back already; a second rollback would hide the cause.
-            if connection.in_transaction:
-                connection.execute("rollback")
-            raise
+        # Threads take turns here: SQLite itself would let them sleep and try again.
+        with _translated(self.path), self._turn:
+            connection.execute("begin immediate")
+            try:
+                yield connection
+                connection.execute("commit")
+            except BaseException:
+                # On a full disk SQLite has rolled back already; a second rollback would hide the cause.
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -216,3 +258,20 @@ class Database:
                 for connection in self._open:
                     connection.close()
                 self._open.clear()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        # The low byte is the kind, the rest says where.
+        if error.sqlite_errorcode & 0xFF not in _PASSING:
+            raise
+        raise BackendError(
+            f"The workspace '{path}' could not be written: {error}.",
+            backend="workspace",
+            operation="write",
+            retryable=True,
+            hint="free some space, then: vrag resume",
+        ) from error

@@ -1,111 +1,54 @@
 """The ledger: signed envelopes in the order they were made, what they tell of lineage, and the words behind their digests.
 
-Entries are only ever added, at 0, 1, 2 …; `leaf` is the RFC 6962 leaf hash of the envelope's bytes, so a Merkle tree over
-the ledger needs nothing that is not here. Words live in a table of their own, where they can be erased.
+Entries are only ever added, at 0, 1, 2 …; `leaf` is the RFC 6962 leaf hash of the envelope's bytes, and the Merkle tree over
+the leaves grows in the same transaction. Words live in a table of their own, where they can be erased.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from attrs import asdict, field, frozen, validators
+from attrs import asdict, evolve
 
 from vrag.clock import Clock, SystemClock, rfc3339
 from vrag.errors import NotFoundError, ProvenanceError, UsageError
 from vrag.values.canonical import JSON, canonical_json
 from vrag.workspace.db import Database
+from vrag.workspace.entries import (
+    Draft,
+    Entry,
+    Indexed,
+    KeptCheckpoint,
+    LedgerReceipt,
+    Lineage,
+    LineageInput,
+    RecordedStep,
+    Signed,
+    SignReceipt,
+    Text,
+)
+from vrag.workspace.tree import TreeView, grow, leaf_hash, tree_size, view
 
-__all__ = ["Draft", "Entry", "Ledger", "LedgerReceipt", "Lineage", "LineageInput", "Text", "leaf_hash"]
-
-
-def leaf_hash(envelope: bytes) -> bytes:
-    """SHA-256 of a zero byte and the envelope: the leaf hash of RFC 6962, section 2.1."""
-    return hashlib.sha256(b"\0" + envelope).digest()
-
-
-@frozen(kw_only=True)
-class Text:
-    """Words behind a keyed digest, with the key that opens it. Without key and words the digest tells nothing."""
-
-    kind: str
-    """What the words are: `prompt`, `caption`, `file name` …; part of what is digested."""
-    value: str
-    key: bytes = field(repr=False, validator=[validators.min_len(32), validators.max_len(32)])
-    """32 random bytes, drawn for this text alone."""
-    keyed_digest: str
-    """HMAC-SHA256 under `key` of kind, a zero byte and value; hexadecimal."""
-
-
-@frozen(kw_only=True)
-class LineageInput:
-    """One thing that a step was given."""
-
-    sha256: str
-    role: str
-    asset_id: str | None = None
-    """None for an artefact of another step, or a picture that was fitted."""
-    knowledge_base: str | None = None
-
-
-@frozen(kw_only=True)
-class Lineage:
-    """What a record is about and what that was made from: one node of the graph, with its edges."""
-
-    subjects: Mapping[str, str]
-    """SHA-256 by name: `raw`, `delivered` …"""
-    inputs: tuple[LineageInput, ...] = ()
-
-
-@frozen(kw_only=True)
-class Draft:
-    """A record that is ready to be signed and kept."""
-
-    record_id: str
-    payload: bytes = field(repr=False)
-    """The statement: what is signed."""
-    lineage: Lineage
-    texts: tuple[Text, ...] = ()
-    """The words behind its keyed digests."""
-
-
-@frozen(kw_only=True)
-class Entry:
-    """One place in the ledger."""
-
-    seq: int
-    """Position, from 0, without gaps."""
-    record_id: str
-    statement_sha256: str
-    """SHA-256 of the statement, which is the payload of the envelope."""
-    envelope: bytes = field(repr=False)
-    leaf: bytes = field(repr=False)
-    public_key: bytes = field(repr=False)
-    """Of the key that signed, SubjectPublicKeyInfo in DER: it stays when the workspace gets another key."""
-    recorded_at: str
-    """When the row was written, RFC 3339 UTC; not part of the leaf."""
-
-    @property
-    def statement(self) -> JSON:
-        """The statement, read without checking its signature; `vrag.provenance.verify` checks."""
-        return json.loads(base64.b64decode(json.loads(self.envelope)["payload"]))
-
-
-@frozen(kw_only=True)
-class LedgerReceipt:
-    """One act beside the records that must be remembered: an erasure, a revocation."""
-
-    seq: int
-    kind: str
-    subject: str
-    by: str
-    reason: str
-    at: str
-    body: str
-    """Canonical JSON."""
+__all__ = [
+    "Draft",
+    "Entry",
+    "Indexed",
+    "KeptCheckpoint",
+    "Ledger",
+    "LedgerReceipt",
+    "Lineage",
+    "LineageInput",
+    "RecordedStep",
+    "SignReceipt",
+    "Signed",
+    "Text",
+    "leaf_hash",
+]
 
 
 class Ledger:
@@ -127,7 +70,8 @@ class Ledger:
             public_key: Of the signer, DER.
 
         Raises:
-            ProvenanceError: The id is taken by a record with other bytes.
+            ProvenanceError: The id is taken by a record with other bytes, or entries were removed from the end.
+            VerificationError: A node was removed from the tree.
         """
         row = connection.execute("select * from entry where record_id=?", (draft.record_id,)).fetchone()
         if row is not None:
@@ -139,7 +83,7 @@ class Ledger:
                 )
             return _entry(row)
         entry = Entry(
-            seq=connection.execute("select coalesce(max(seq) + 1, 0) from entry").fetchone()[0],
+            seq=_size(connection),
             record_id=draft.record_id,
             statement_sha256=hashlib.sha256(draft.payload).hexdigest(),
             envelope=envelope,
@@ -147,6 +91,7 @@ class Ledger:
             public_key=public_key,
             recorded_at=rfc3339(self._clock.now()),
         )
+        self._grow(connection, entry)
         connection.execute(
             "insert into entry(seq, record_id, statement_sha256, envelope, leaf, public_key, recorded_at)"
             " values(:seq, :record_id, :statement_sha256, :envelope, :leaf, :public_key, :recorded_at)",
@@ -165,6 +110,160 @@ class Ledger:
             [(text.keyed_digest, text.key, text.kind, text.value, draft.record_id) for text in draft.texts],
         )
         return entry
+
+    @staticmethod
+    def _grow(connection: sqlite3.Connection, entry: Entry) -> None:
+        size = tree_size(connection)
+        if size > entry.seq:
+            raise ProvenanceError(
+                f"The ledger's tree has {size} entries and the ledger {entry.seq}: entries were removed from its end, and "
+                "nothing is recorded on top of that.",
+                hint="vrag verify",
+            )
+        # A ledger of an older release has entries without a tree; the first append builds it.
+        kept = connection.execute("select leaf from entry where seq >= ? order by seq", (size,)).fetchall()
+        grow(connection, size, [*(row["leaf"] for row in kept), entry.leaf])
+
+    @property
+    def id(self) -> str:
+        """Names this ledger to others, 32 hexadecimal digits; it tells nothing of the secret id of the workspace."""
+        return hashlib.sha256(f"vrag-ledger\0{self._database.workspace_id}".encode()).hexdigest()[:32]
+
+    @property
+    def path(self) -> Path:
+        """The file that it is in."""
+        return self._database.path
+
+    def size(self) -> int:
+        """How many entries there are: one more than the last place."""
+        with self._database.read() as connection:
+            return _size(connection)
+
+    @contextmanager
+    def tree(self) -> Iterator[TreeView]:
+        """The stored tree, as of one moment."""
+        with self._database.read() as connection:
+            found = view(connection)
+            if found.size >= _size(connection):
+                yield found
+                return
+        with self._database.transaction() as connection:  # a ledger of an older release
+            size = tree_size(connection)
+            kept = connection.execute("select leaf from entry where seq >= ? order by seq", (size,)).fetchall()
+            grow(connection, size, [row["leaf"] for row in kept])
+        with self._database.read() as connection:
+            yield view(connection)
+
+    def tree_rows(self) -> Iterator[tuple[int, int, bytes]]:
+        """Every stored node: level, position and hash, in that order."""
+        level, position = -1, 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "select level, position, hash from tree where (level, position) > (?, ?)"
+                    " order by level, position limit 10000",
+                    (level, position),
+                ).fetchall()
+            if not rows:
+                return
+            yield from ((row["level"], row["position"], row["hash"]) for row in rows)
+            level, position = rows[-1]["level"], rows[-1]["position"]
+
+    def add_checkpoint(self, size: int, note: str) -> None:
+        """Write a checkpoint down; the first one of a size stays."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "insert into checkpoint(size, note, at) values(?, ?, ?) on conflict(size) do nothing",
+                (size, note, rfc3339(self._clock.now())),
+            )
+
+    def checkpoints(self, *, start: int = 0) -> Iterator[KeptCheckpoint]:
+        """The checkpoints of `start` entries and more, smallest first."""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "select size, note, at from checkpoint where size >= ? order by size limit 1000", (start,)
+                ).fetchall()
+            if not rows:
+                return
+            yield from (KeptCheckpoint(**dict(row)) for row in rows)
+            start = rows[-1]["size"] + 1
+
+    def last_checkpoint(self) -> KeptCheckpoint | None:
+        """The largest checkpoint."""
+        with self._database.read() as connection:
+            row = connection.execute("select size, note, at from checkpoint order by size desc limit 1").fetchone()
+        return None if row is None else KeptCheckpoint(**dict(row))
+
+    def indexed(self, start: int, limit: int) -> list[Indexed]:
+        """At most `limit` entries from `start`, each beside its rows in the index."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "select * from entry where seq >= ? order by seq limit ?", (start, limit)
+            ).fetchall()
+            if not rows:
+                return []
+            ends = (rows[0]["seq"], rows[-1]["seq"])
+            subjects: dict[int, list[tuple[str, str]]] = {}
+            inputs: dict[int, list[LineageInput]] = {}
+            texts: dict[int, list[Text]] = {}
+            for row in connection.execute("select seq, name, sha256 from subject where seq between ? and ?", ends):
+                subjects.setdefault(row["seq"], []).append((row["name"], row["sha256"]))
+            for row in connection.execute("select * from lineage where seq between ? and ?", ends):
+                inputs.setdefault(row["seq"], []).append(
+                    LineageInput(
+                        sha256=row["input_sha256"],
+                        role=row["role"],
+                        asset_id=row["asset_id"],
+                        knowledge_base=row["knowledge_base"],
+                    )
+                )
+            for row in connection.execute(
+                "select seq, text.* from entry join text using(record_id) where seq between ? and ? order by text.rowid",
+                ends,
+            ):
+                texts.setdefault(row["seq"], []).append(_text(row))
+        return [
+            Indexed(
+                entry=_entry(row),
+                subjects=tuple(subjects.get(row["seq"], ())),
+                inputs=tuple(inputs.get(row["seq"], ())),
+                texts=tuple(texts.get(row["seq"], ())),
+            )
+            for row in rows
+        ]
+
+    def recorded_steps(self) -> Iterator[RecordedStep]:
+        """What the journal, in the same file, says of steps that have a record."""
+        last = ""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "select id, state, record_id, delivered from step"
+                    " where state in ('recorded', 'delivered', 'withheld') and id > ? order by id limit 1000",
+                    (last,),
+                ).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                delivered = None if row["delivered"] is None else json.loads(row["delivered"])
+                yield RecordedStep(
+                    step_id=row["id"],
+                    state=row["state"],
+                    record_id=row["record_id"],
+                    delivered_sha256=None if delivered is None else delivered["sha256"],
+                )
+            last = rows[-1]["id"]
+
+    def strays(self) -> int:
+        """How many rows of the index belong to no entry."""
+        with self._database.read() as connection:
+            return int(
+                connection.execute(
+                    "select (select count(*) from subject where seq not in (select seq from entry))"
+                    " + (select count(*) from lineage where seq not in (select seq from entry))"
+                ).fetchone()[0]
+            )
 
     def get(self, record_id: str) -> Entry:
         """The entry of a record.
@@ -222,11 +321,9 @@ class Ledger:
         """The words of a record that have not been erased, in the order they stand in it."""
         with self._database.read() as connection:
             rows = connection.execute("select * from text where record_id=? order by rowid", (record_id,)).fetchall()
-        return tuple(
-            Text(kind=row["kind"], value=row["value"], key=row["key"], keyed_digest=row["keyed_digest"]) for row in rows
-        )
+        return tuple(map(_text, rows))
 
-    def erase_text(self, record_id: str, *, by: str, reason: str) -> int:
+    def erase_text(self, record_id: str, *, by: str, reason: str, sign: SignReceipt | None = None) -> int:
         """Delete the words and keys of a record and leave a receipt; the record itself stays and still verifies.
 
         Copies elsewhere are not reached: sidecars handed out, backups, and the journal of a step not yet delivered.
@@ -244,12 +341,23 @@ class Ledger:
             ).fetchall()
             if rows:
                 body = {"keyed_digests": sorted(row["keyed_digest"] for row in rows)}
-                self._receive(connection, "erasure", record_id, by, reason, body)
+                self._receive(connection, "erasure", record_id, by, reason, body, sign)
         self._database.forget()
         return len(rows)
 
-    def add_receipt(self, *, kind: str, subject: str, by: str, reason: str, body: JSON = None) -> int:
+    def add_receipt(
+        self, *, kind: str, subject: str, by: str, reason: str, body: JSON = None, sign: SignReceipt | None = None
+    ) -> int:
         """Remember an act; receipts are never changed.
+
+        Args:
+            kind: `revocation`, `erasure`, `media erasure`, `decision` …
+            subject: The id of what it is about.
+            by: Who decided.
+            reason: Why.
+            body: What there is to say beside that.
+            sign: Makes its entry in the ledger, such as `vrag.provenance.receipt.ReceiptSigner`. Without one it stands
+                in the table alone, where nothing would show a change.
 
         Returns:
             Its number.
@@ -258,29 +366,58 @@ class Ledger:
             UsageError: `by` or `reason` is empty: an act without a person and a reason is no evidence.
         """
         with self._database.transaction() as connection:
-            return self._receive(connection, kind, subject, by, reason, body)
+            return self._receive(connection, kind, subject, by, reason, body, sign)
 
     def _receive(
-        self, connection: sqlite3.Connection, kind: str, subject: str, by: str, reason: str, body: JSON
+        self,
+        connection: sqlite3.Connection,
+        kind: str,
+        subject: str,
+        by: str,
+        reason: str,
+        body: JSON,
+        sign: SignReceipt | None,
     ) -> int:
         if not by.strip() or not reason.strip():
             raise UsageError(f"A receipt of '{kind}' names who did it and why; one of them is empty.")
-        seq: int = connection.execute("select coalesce(max(seq) + 1, 0) from receipt").fetchone()[0]
-        written = canonical_json({} if body is None else body).decode()
-        connection.execute(
-            "insert into receipt(seq, kind, subject, by, reason, at, body) values(?, ?, ?, ?, ?, ?, ?)",
-            (seq, kind, subject, by, reason, rfc3339(self._clock.now()), written),
+        receipt = LedgerReceipt(
+            seq=connection.execute("select coalesce(max(seq) + 1, 0) from receipt").fetchone()[0],
+            kind=kind,
+            subject=subject,
+            by=by,
+            reason=reason,
+            at=rfc3339(self._clock.now()),
+            body=canonical_json({} if body is None else body).decode(),
         )
-        return seq
+        if sign is not None:
+            made = sign(receipt)
+            entry = self.append(connection, made.draft, made.envelope, public_key=made.public_key)
+            receipt = evolve(receipt, record_id=entry.record_id)
+        connection.execute(
+            "insert into receipt(seq, kind, subject, by, reason, at, body, record_id)"
+            " values(:seq, :kind, :subject, :by, :reason, :at, :body, :record_id)",
+            asdict(receipt),
+        )
+        return receipt.seq
 
     def receipts(self, subject: str | None = None) -> tuple[LedgerReceipt, ...]:
         """All receipts, or those about one subject, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "select seq, kind, subject, by, reason, at, body from receipt where :subject is null or subject = :subject order by seq",
+                "select seq, kind, subject, by, reason, at, body, record_id from receipt"
+                " where :subject is null or subject = :subject order by seq",
                 {"subject": subject},
             ).fetchall()
         return tuple(LedgerReceipt(**dict(row)) for row in rows)
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    # One step in the index, where a count would read it all.
+    return int(connection.execute("select coalesce(max(seq) + 1, 0) from entry").fetchone()[0])
+
+
+def _text(row: sqlite3.Row) -> Text:
+    return Text(kind=row["kind"], value=row["value"], key=row["key"], keyed_digest=row["keyed_digest"])
 
 
 def _entry(row: sqlite3.Row) -> Entry:

@@ -1,0 +1,1 @@
+"""Masks painted by hand: one painter in JavaScript, on a local web page and in a notebook."""
