@@ -426,14 +426,17 @@ class VRAGPipeline:
         plan = self.plan(rows)
         while plan.edits:
             plan = self.prepare(plan, approved=plan.digest, budget_usd=budget_usd)
-        failed = [BatchFailure(index=one.index, brief=one.brief, error=one.error) for one in plan.failures]
+        failed: list[BatchFailure] = []
+        undecided: list[BatchFailure] = []
+        for one in plan.failures:
+            rows_of = undecided if one.error["error"] == JobUndecidedError.code else failed
+            rows_of.append(BatchFailure(index=one.index, brief=one.brief, error=one.error))
         failed += [
             BatchFailure(index=one.index, brief=one.brief, error=_choose_first(one.edits[0]).to_json())
             for one in plan.open
         ]
         ready = evolve(plan, open=(), failures=())
         tickets = dict(zip(ready.rows, self.submit(ready, approved=ready.digest, budget_usd=budget_usd), strict=True))
-        undecided: list[BatchFailure] = []
         done: dict[int, FinishedVideo] = {}
         for index, ticket in tickets.items():
             try:

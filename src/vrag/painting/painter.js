@@ -16,7 +16,7 @@ const HELP = [
   ["+, −, 0", "zoom in, zoom out, whole picture"],
 ];
 
-const percent = (share) => `${Math.round(share * 100)} %`;
+const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 // -- the painter
 
@@ -78,7 +78,7 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
   root.replaceChildren(
     make("div", {class: "bar"},
       group("Shape", ...tools.values()), group("Mode", eraser),
-      group("Brush", make("label", {for: slider.id}, "Brush"), slider, width_),
+      group("Brush size", make("label", {for: slider.id}, "Size"), slider, width_),
       group("Changes", back, forth, button("Invert", "I", flip), clear),
       group("Zoom", button("−", "", () => zoom(0.8), "Zoom out"), zoomed, button("+", "", () => zoom(1.25), "Zoom in")),
     ),
