@@ -10,12 +10,12 @@ import pytest
 from attrs import evolve
 
 from vrag import Brief, CameraMove
-from vrag.errors import NoSuitableImageError, UsageError
+from vrag.errors import JobFailedError, NoSuitableImageError, UsageError
 from vrag.media.mask_spec import MaskSpec
 from vrag.media.video import check_video
 from vrag.provenance.lineage import sources_of
 from vrag.provenance.verify import verify_file
-from vrag.testing import FakeVideoGenerator
+from vrag.testing import FakeVideoGenerator, failing
 from vrag.values.briefs import Edit, ShotBrief
 from vrag.values.requests import ModelRef
 
@@ -202,3 +202,15 @@ def test_revoking_one_picture_of_a_planned_storyboard_stops_all_of_it(studio):
         ticket.result(30)
     assert len(film.charges) < 5
     assert [use.state for use in pipeline.where_used(third) if use.state == "delivered"] == []
+
+
+def test_after_a_failed_shot_the_same_brief_buys_only_what_is_missing(studio):
+    film = generator("film", max_shots=1)
+    film.next_job(*failing("internal", billed=False))
+    pipeline = studio(generators={"film": film})
+    with pytest.raises(JobFailedError, match="A shot of it failed"):
+        pipeline.generate(small())
+    pipeline.resume()  # the other shots, which were on their way
+    assert len(film.charges) == 5
+    assert pipeline.generate(small()).verify().ok
+    assert len(film.charges) == 6

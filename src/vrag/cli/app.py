@@ -126,9 +126,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments, output)
     except (KeyboardInterrupt, click.Abort):
-        output.note("Interrupted. What was finished is kept.")
+        output.note("Interrupted. What was finished is kept, and nothing was lost; go on with: vrag resume")
         return 130
     except _TerminatedError:
+        output.note("Terminated. What was finished is kept, and nothing was lost; go on with: vrag resume")
         return 143
     except BrokenPipeError:
         # The reader went away (`vrag search … | head`); Python would complain again when it flushes.

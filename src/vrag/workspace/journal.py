@@ -368,7 +368,10 @@ class Journal:
                 self._budget.release(connection, token)
             else:
                 billed = error.get("billed") if isinstance(error, Mapping) else None
-                self._budget.settle(connection, token, billed=status.billed if status is not None else billed)
+                if status is not None:
+                    # A film that was made counts in seconds, also where it was free.
+                    billed = status.billed or None if status.state == "succeeded" else status.billed
+                self._budget.settle(connection, token, billed=billed)
             self._event(connection, step_id, state, now, values["error"])
         return True
 
