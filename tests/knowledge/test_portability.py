@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_an_export_is_whole_or_is_not_there(tmp_path, jpeg, local_kb):
         with pytest.raises(AlreadyExistsError):
             kb.export_to(tmp_path / form)
     asset = next(asset for asset in kb.assets() if asset.erased_at is None)
-    path = kb._storage._object(asset.original.sha256)
+    path = Path(kb._storage._object(asset.original.sha256))
     good = path.read_bytes()
     before = sorted(one.name for one in tmp_path.iterdir())
     path.write_bytes(good[:-1] + b"x")

@@ -61,6 +61,11 @@ class Session:
         with self.assembly.pipeline(VRAGPipeline) as pipeline:
             yield pipeline
 
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if "assembly" in vars(self):
+            self.assembly.close()
+
     def knowledge_base_name(self, given: str | None) -> str:
         """The one that `--kb` names, else the configured default, else the only one there is.
 
@@ -93,7 +98,6 @@ class Session:
             yield knowledge_base
         finally:
             knowledge_base.close()
-            self.assembly.close()
 
     def require_made(self, name: str) -> None:
         """Refuse a name that was never used; nothing is made on disk by asking.
@@ -135,7 +139,11 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else.")
     @functools.wraps(command)
     def wrapped(workspace: str | None, config: str | None, as_json: bool, **given: Any) -> Any:
-        return command(Session(Output(as_json=as_json), workspace, config), **given)
+        session = Session(Output(as_json=as_json), workspace, config)
+        try:
+            return command(session, **given)
+        finally:
+            session.close()
 
     return wrapped
 
