@@ -36,12 +36,16 @@ def _home(monkeypatch, tmp_path_factory):
         monkeypatch.setenv(name, str(home))
 
 
+_COSTLY = ("opensearch_url", "fresh")
+"""Fixtures that are made once for a whole run."""
+
+
 def pytest_collection_modifyitems(config, items):
-    """Beside `pytest -n`: a file stays in one process, and so does everything that needs the OpenSearch node."""
+    """Beside `pytest -n`: a file stays in one process, and so does everything that shares a costly fixture."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            needs_node = "opensearch_url" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("opensearch" if needs_node else str(item.path)))
+            shared = next((name for name in _COSTLY if name in getattr(item, "fixturenames", ())), str(item.path))
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -162,7 +162,7 @@ def test_a_plan_lists_what_cannot_be_and_buys_nothing(make):
     assert pipeline.generators["film"].calls == ()
     with pytest.raises(PlanChangedError):
         pipeline.submit(plan, approved="0" * 64)
-    with pytest.raises(BudgetError, match="0.01 USD"):
+    with pytest.raises(BudgetError, match=r"0\.01 USD"):
         pipeline.submit(plan, approved=plan.digest, budget_usd=0.01)
     (ticket,) = pipeline.submit(plan, approved=plan.digest, budget_usd=1)
     assert ticket.result(30).id == plan.videos[0].step_id

@@ -7,11 +7,28 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, assert_type
 
-from vrag import Brief, CameraMove, Look, NoSuitableImageError, Plan, VRAGError, VRAGPipeline
+from vrag import (
+    Brief,
+    CameraMove,
+    Caps,
+    Edit,
+    FinishedVideo,
+    KnowledgeBase,
+    Label,
+    Look,
+    Marking,
+    MaskSpec,
+    NoSuitableImageError,
+    Plan,
+    Policy,
+    ShotBrief,
+    Ticket,
+    VRAGError,
+    VRAGPipeline,
+)
 from vrag.interfaces import Embedder, Inpainter, Signer, Storage, VectorStore, VideoGenerator, VideoRenderer
-from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.media.ref import MediaRef
-from vrag.results import BatchResult, FinishedVideo, Ticket
+from vrag.results import BatchResult
 from vrag.testing import (
     FakeEmbedder,
     FakeInpainter,
@@ -39,6 +56,23 @@ def a_user(folder: Path) -> None:
         except VRAGError as error:
             assert_type(error.hint, str | None)
         assert_type(pipeline.run([brief]), BatchResult)
+
+
+def an_editor(pipeline: VRAGPipeline) -> None:
+    sky = MaskSpec.rectangle(0, 0, 1, 0.4, unit="fraction")
+    assert_type(sky - MaskSpec.luminance(0, 20), MaskSpec)
+    shots = (
+        ShotBrief(object_prompt="a lake"),
+        ShotBrief(object_prompt="a dune", edits=(Edit(operation="erase", mask=sky),)),
+    )
+    open_plan = pipeline.plan(Brief(shots=shots, crossfade_s=0.5))
+    assert_type(pipeline.prepare(open_plan, approved=open_plan.digest), Plan)
+    assert_type(pipeline.formats(Brief(object_prompt="a lake"), [(1280, 720), (720, 1280)]), list[Brief])
+
+
+policy, caps = Policy(no_picture="ask"), Caps(run_usd_micros=5_000_000)
+marking = Marking(label=Label(text="AI-generated"))
+edit_of_nothing = Edit(operation="paint")  # type: ignore[arg-type]
 
 
 async def in_an_event_loop(ticket: Ticket) -> None:

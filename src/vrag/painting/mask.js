@@ -106,11 +106,17 @@ function fill(pen, spec, [width, height]) {
   } else if (spec.shape === "polygon") {
     for (const point of spec.points) pen.lineTo(...place(point));
   } else {
-    const [[left, top], [right, bottom]] = [place(spec.box.slice(0, 2)), place(spec.box.slice(2))];
-    if (spec.shape === "rectangle") pen.rect(left, top, right - left, bottom - top);
-    else pen.ellipse((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2, 0, 0, 2 * Math.PI);
+    trace(pen, spec, [width, height]);
   }
   pen.fill("evenodd");
+}
+
+// The outline of a rectangle or an ellipse, added to the path.
+export function trace(pen, spec, [width, height]) {
+  const [across, down] = spec.unit === "px" ? [1, 1] : [width, height];
+  const [left, top, right, bottom] = spec.box.map((value, n) => value * (n % 2 ? down : across));
+  if (spec.shape === "rectangle") pen.rect(left, top, right - left, bottom - top);
+  else pen.ellipse((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2, 0, 0, 2 * Math.PI);
 }
 
 // The spec on a new layer, opaque where the mask is white; `layer()` makes one whose unit is a pixel of the picture.

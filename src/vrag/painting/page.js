@@ -64,9 +64,8 @@ async function begin() {
       sessionStorage.removeItem(kept);
       isOver(saved);
     } catch (error) {
-      complain(error);
-    } finally {
       $("save").removeAttribute("aria-busy");
+      complain(error);
     }
   });
   document.querySelector("canvas").focus({preventScroll: true});

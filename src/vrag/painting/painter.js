@@ -3,7 +3,7 @@
 // The mask is a value: a MaskSpec as JSON, in fractions of the picture. Each change makes a new one, so undo is a list
 // of them, and the canvas only shows the last. Inside, lengths are pixels of the picture at its full size.
 
-import {clamp, draw, erase, fits, invert, paint, paintable, same, simplify, stamp, weigh} from "./mask.js";
+import {clamp, draw, erase, fits, invert, paint, paintable, same, simplify, stamp, trace, weigh} from "./mask.js";
 
 const TINT = "rgb(255 0 128)"; // these two as `overlay_mask`
 const TINT_SHARE = 0.45;
@@ -44,6 +44,7 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
   let cross = [Math.round(width / 2), Math.round(height / 2)]; // what arrow keys move
   let hover = null; // where the mouse is
   let view = {zoom: 1, scale: 1, left: 0, top: 0, dpr: 1};
+  let cache = {}; // what was drawn last: the mask and its outlines, for this spec in this view
   let waiting = 0;
   const fingers = new Map();
 
@@ -207,27 +208,59 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
     waiting ||= requestAnimationFrame(redraw);
   }
 
+  // What is painted, drawn again only where it or the view has changed: outlines are slow without a graphics card.
+  function settled() {
+    if (cache.spec !== spec() || cache.view !== view) {
+      const mask = spec() === null ? null : draw(spec(), size, layer);
+      cache = {spec: spec(), view, mask, lines: mask && outlines(mask)};
+    }
+    return cache;
+  }
+
   function redraw() {
     waiting = 0;
     const pen = canvas.getContext("2d");
     pen.clearRect(0, 0, canvas.width, canvas.height);
+    const {mask, lines} = settled();
     const shape = draft && outline();
-    const seen = shape ? joined(shape) : spec();
-    if (seen !== null) {
-      const mask = draw(seen, size, layer);
-      pen.globalAlpha = TINT_SHARE;
-      stamp(pen, mask);
-      pen.globalAlpha = 1;
-      // White inside, dark outside: one of them is seen on any picture.
-      const rest = layer();
-      rest.fillRect(0, 0, ...size);
-      rest.globalCompositeOperation = "destination-out";
-      stamp(rest, mask);
-      stamp(pen, edge(rest, mask, "destination-in", "white"));
-      stamp(pen, edge(mask, mask, "destination-out", "rgb(30 30 30)"));
-    }
+    const next = shape ? joined(shape) : spec();
+    const tint = next === spec() ? mask : next && draw(next, size, layer);
+    pen.globalAlpha = TINT_SHARE;
+    if (tint) stamp(pen, tint);
+    pen.globalAlpha = 1;
+    if (lines) stamp(pen, lines);
+    if (shape?.box) frame(pen, shape);
     if (hover) pointTo(pen, hover, []);
     else if (draft || canvas.matches(":focus")) pointTo(pen, cross, Object.values(STEPS));
+  }
+
+  // White inside, dark outside: one of them is seen on any picture.
+  function outlines(mask) {
+    const rest = layer();
+    rest.fillRect(0, 0, ...size);
+    rest.globalCompositeOperation = "destination-out";
+    stamp(rest, mask);
+    const lines = edge(rest, mask, "destination-in", "white");
+    stamp(lines, edge(mask, mask, "destination-out", "rgb(30 30 30)"));
+    return lines;
+  }
+
+  function frame(pen, shape) {
+    pen.save();
+    pen.setTransform(view.dpr * view.scale, 0, 0, view.dpr * view.scale, view.dpr * view.left, view.dpr * view.top);
+    pen.beginPath();
+    trace(pen, shape, size);
+    twice(pen, 1 / view.scale);
+    pen.restore();
+  }
+
+  // The path in white on dark.
+  function twice(pen, thin) {
+    for (const [colour, thick] of [["rgb(30 30 30)", 3 * thin], ["white", thin]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = thick;
+      pen.stroke();
+    }
   }
 
   // A line of about one pixel along the edge of a mask.
@@ -242,6 +275,7 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
     line.globalCompositeOperation = "source-in";
     line.fillStyle = colour;
     line.fillRect(0, 0, ...size);
+    line.globalCompositeOperation = "source-over";
     return line;
   }
 
@@ -250,21 +284,17 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
     pen.save();
     pen.setTransform(view.dpr, 0, 0, view.dpr, 0, 0);
     const [left, top] = [view.left + x * view.scale, view.top + y * view.scale];
-    for (const [colour, thick] of [["rgb(30 30 30)", 3], ["white", 1]]) {
-      pen.strokeStyle = colour;
-      pen.lineWidth = thick;
-      pen.beginPath();
-      for (const [dx, dy] of arms) {
-        pen.moveTo(left + 4 * dx, top + 4 * dy);
-        pen.lineTo(left + 13 * dx, top + 13 * dy);
-      }
-      if (tool === "brush") {
-        const radius = (brush / 2) * view.scale;
-        pen.moveTo(left + radius, top);
-        pen.arc(left, top, radius, 0, 2 * Math.PI);
-      }
-      pen.stroke();
+    pen.beginPath();
+    for (const [dx, dy] of arms) {
+      pen.moveTo(left + 4 * dx, top + 4 * dy);
+      pen.lineTo(left + 13 * dx, top + 13 * dy);
     }
+    if (tool === "brush") {
+      const radius = (brush / 2) * view.scale;
+      pen.moveTo(left + radius, top);
+      pen.arc(left, top, radius, 0, 2 * Math.PI);
+    }
+    twice(pen, 1);
     pen.restore();
   }
 

@@ -116,7 +116,8 @@ class MaskPainter(AnyWidget):
 
     @mask.setter
     def mask(self, mask: MaskSpec | None) -> None:
-        self.painted = self._checked(mask)
+        """Replace what is painted."""
+        self.painted = self._checked(mask)  # type: ignore[assignment]  # None is allowed
 
     def preview(self, *, max_side_px: int = 1280) -> Image:
         """The picture with what will be repainted tinted, as an edit would see it; `.data` is a JPEG.
@@ -129,7 +130,7 @@ class MaskPainter(AnyWidget):
             raise UsageError("Nothing is painted yet.")
         drawn = draw_mask(mask, self._size_px, name=self._name)
         seen = overlay_mask(self._data, drawn.data, name=self._name, max_side_px=max_side_px)
-        return Image(data=seen, format="jpeg")
+        return Image(data=seen, format="jpeg")  # type: ignore[no-untyped-call]
 
     def _checked(self, mask: MaskSpec | None) -> dict[str, Any] | None:
         if mask is None:

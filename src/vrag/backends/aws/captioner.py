@@ -43,7 +43,6 @@ _REFUSAL: Final = re.compile(
 )
 _CAPTION: Final = re.compile(r'"caption"\s*:\s*"((?:[^"\\]|\\.)*)')
 _MAX_SIDE_PX: Final = 1536
-_MAX_BYTES: Final = 5_000_000
 
 
 def encode_request(
@@ -163,14 +162,9 @@ class BedrockCaptioner(Captioner):
         if self._known is not None:
             self._catalogue.check_usable(self._known, self._clock.now(), allow_retired=self._allow_retired)
         with media(image) as stream:
-            data = stream.read()
-        media_type = image.media_type
-        small = max(image.width_px or 0, image.height_px or 0) <= _MAX_SIDE_PX and len(data) <= _MAX_BYTES
-        if not small or media_type not in _FORMATS:
-            # Models see no more than this; a larger picture only takes longer to send.
-            data = thumbnail(data, "picture", max_side_px=_MAX_SIDE_PX)
-            media_type = "image/jpeg"
-        asked = encode_request(self._model.id, data, media_type, max_tokens=self._max_tokens, prompt=self._prompt)
+            # Upright and without metadata: a place or a name in EXIF stays here. Models see no more than this size.
+            data = thumbnail(stream.read(), "picture", max_side_px=_MAX_SIDE_PX)
+        asked = encode_request(self._model.id, data, "image/jpeg", max_tokens=self._max_tokens, prompt=self._prompt)
         with translated("Converse", self._backend):
             answer = self._client.converse(**asked)
         return decode_answer(answer, self._backend)
