@@ -225,7 +225,8 @@ class VRAGPipeline:
                     failures.append(PlanFailure(index=index, brief=brief, error=lost[0].to_json()))
                     continue
                 # What is not bought yet comes before what a person chooses.
-                first = min((wait.waits_for for wait in error.waits), key=("edit", "choice").index)
+                waits_for = {wait.waits_for for wait in error.waits}
+                first: Literal["edit", "choice"] = "edit" if "edit" in waits_for else "choice"
                 edits = tuple(wait.edit for wait in error.waits if wait.waits_for == first)
                 waiting.append(OpenVideo(index=index, brief=brief, waits_for=first, edits=edits))
                 used.update(edit.source.asset_id for edit in edits)

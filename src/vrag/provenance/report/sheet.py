@@ -19,7 +19,7 @@ __all__ = ["ContactSheet"]
 Thumbnail = Callable[[MediaRef], bytes]
 """A small JPEG or PNG of a picture in the storage."""
 
-_STYLE: Final = resources.files(__package__).joinpath("sheet.css").read_text("utf-8")
+_STYLE: Final = resources.files("vrag.provenance.report").joinpath("sheet.css").read_text("utf-8")
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 _POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; base-uri 'none'; form-action 'none'"
