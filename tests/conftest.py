@@ -40,6 +40,7 @@ _COSTLY = ("opensearch_url", "fresh")
 """Fixtures that are made once for a whole run."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Beside `pytest -n`: a file stays in one process, and so does everything that shares a costly fixture."""
     if config.pluginmanager.hasplugin("xdist"):

@@ -82,7 +82,7 @@ def test_an_asset_gets_a_brief_that_is_made_into_a_video(browser, tmp_path, monk
     assert document["files"] == {"mask": "mask.json", "brief": "brief.json"}
     brief = from_json(Brief, json.loads((tmp_path / "brief.json").read_bytes()))
     assert brief.picture == digest
-    assert to_json(brief.edits[0].mask) == document["mask"]
+    assert brief.edits[0].mask == from_json(MaskSpec, document["mask"])
     assert run(
         ["generate", "--kb", "brand", "--brief", "brief.json", "--action", "camera pans down",
          "--size", "320x180", "--duration", "1", "--fps", "6", "-o", "film.mp4"]
@@ -108,7 +108,7 @@ def test_it_goes_on_with_a_mask_that_was_saved(browser, photo):
             page.get_by_role("button", name="Save").click()
             page.get_by_role("heading", name="saved").wait_for()
         assert started.wait(20) == 0
-    assert json.loads((folder / "mask.json").read_bytes())["parts"][0] == to_json(spec)
+    assert from_json(MaskSpec, json.loads((folder / "mask.json").read_bytes())).parts[0] == spec
 
 
 def test_ctrl_c_ends_it_and_writes_nothing(photo):
@@ -124,7 +124,8 @@ def test_ctrl_c_ends_it_and_writes_nothing(photo):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nothing.jpg"], 2, "ingest"),
+        (["nothing.jpg"], 2, "There is no file 'nothing.jpg'"),
+        (["0123456789abcdef"], 2, "Name a knowledge base"),
         (["shoes.jpg", "-o", "taken.json"], 1, "'taken.json' exists already"),
         (["shoes.jpg", "-o", "a.json", "--png", "./a.json"], 2, "the same name"),
         (["shoes.jpg", "-o", "."], 2, "is a folder"),

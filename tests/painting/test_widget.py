@@ -91,7 +91,7 @@ def test_the_preview_is_tinted_where_it_was_painted():
     plain = np.asarray(Image.open(io.BytesIO(encoded())), int)
     assert (seen[120, 100] - plain[120, 100])[0] > 40
     assert np.abs(seen[250, 350] - plain[250, 350]).max() < 8
-    assert "image/jpeg" in widget.preview()._repr_mimebundle_()
+    assert "image/jpeg" in widget.preview()._repr_mimebundle_()[0]
 
 
 @needs_anywidget
@@ -222,8 +222,8 @@ def test_keys_do_not_reach_the_notebook_around_it(browser):
 @needs_anywidget
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_takes_the_colours_of_the_notebook_and_axe_finds_nothing_serious(browser, axe, dark):
-    style = ":root{--jp-ui-font-color1:%s;--jp-ui-font-color2:%s;--jp-layout-color1:%s;--jp-layout-color2:%s} body{background:%s}"
-    colours = ("#fff", "#bdbdbd", "#111", "#212121", "#111") if dark else ("#000", "#555", "#fff", "#eee", "#fff")
+    style = ":root{--jp-ui-font-color1:%s;--jp-ui-font-color2:%s;--jp-layout-color1:%s;--jp-layout-color2:%s} body{background:%s;color:%s}"
+    colours = ("#fff", "#bdbdbd", "#111", "#212121", "#111", "#fff") if dark else ("#000", "#555", "#fff", "#eee", "#fff", "#000")
     theme = f'data-jp-theme-light="{str(not dark).lower()}"'
     url_of = front_end(painter(encoded(), mask=MASK), theme, style % colours)
     scheme = "light" if dark else "dark"  # the notebook's theme wins over the system's

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from attrs import frozen
@@ -13,6 +14,7 @@ from attrs import frozen
 from vrag.cli.session import Session, knowledge_base_option, session_options
 from vrag.errors import AlreadyExistsError, UsageError
 from vrag.media.files import write_new
+from vrag.media.names import shown
 from vrag.values.canonical import JSON, from_json, pretty_json, to_json
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from vrag.painting.server import PaintedMask
 
 __all__ = ["mask"]
+
+_ID: Final = re.compile(r"([^/]+/)?[0-9a-f]{8,64}")
 
 
 @frozen(kw_only=True)
@@ -148,6 +152,11 @@ def _picture(session: Session, named: str, kb: str | None) -> _Picture:
     if kb is None and path.is_file():
         with path.open("rb") as stream:
             return _Picture(data=stream.read(LIMITS.max_bytes + 1), name=path.name)
+    if kb is None and not _ID.fullmatch(named):
+        raise UsageError(
+            f"There is no file '{shown(named)}', and that is no id of a picture either.",
+            hint="vrag mask PHOTO.jpg, or vrag mask ASSET --kb NAME",
+        )
     with session.knowledge_base(kb) as knowledge_base:
         asset = knowledge_base.asset(named)
         with knowledge_base.open(asset.original) as stream:

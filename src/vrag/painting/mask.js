@@ -48,7 +48,8 @@ function together(parts, shape) {
 // Left, top, right, bottom in fractions, never too small; all of the picture where that is not known.
 function bounds(spec) {
   if (spec.shape === "union") {
-    const [lefts, tops, rights, bottoms] = [0, 1, 2, 3].map((side) => spec.parts.map((part) => bounds(part)[side]));
+    const boxes = spec.parts.map(bounds);
+    const [lefts, tops, rights, bottoms] = [0, 1, 2, 3].map((side) => boxes.map((box) => box[side]));
     return [Math.min(...lefts), Math.min(...tops), Math.max(...rights), Math.max(...bottoms)];
   }
   if (spec.shape === "subtract") return bounds(spec.parts[0]);

@@ -299,7 +299,7 @@ export function createPainter(root, {picture, width, height, name, mask = null, 
   }
 
   function fit() {
-    const [wide, high] = [stage.clientWidth, stage.clientHeight];
+    const {width: wide, height: high} = canvas.getBoundingClientRect(); // not rounded, as `clientWidth` is
     if (!wide || !high) return;
     const scale = Math.min(wide / width, high / height) * view.zoom;
     const within = (offset, room, length) => (length <= room ? (room - length) / 2 : clamp(offset, room - length, 0));
