@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 
@@ -223,7 +223,11 @@ def test_keys_do_not_reach_the_notebook_around_it(browser):
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_takes_the_colours_of_the_notebook_and_axe_finds_nothing_serious(browser, axe, dark):
     style = ":root{--jp-ui-font-color1:%s;--jp-ui-font-color2:%s;--jp-layout-color1:%s;--jp-layout-color2:%s} body{background:%s;color:%s}"
-    colours = ("#fff", "#bdbdbd", "#111", "#212121", "#111", "#fff") if dark else ("#000", "#555", "#fff", "#eee", "#fff", "#000")
+    colours = (
+        ("#fff", "#bdbdbd", "#111", "#212121", "#111", "#fff")
+        if dark
+        else ("#000", "#555", "#fff", "#eee", "#fff", "#000")
+    )
     theme = f'data-jp-theme-light="{str(not dark).lower()}"'
     url_of = front_end(painter(encoded(), mask=MASK), theme, style % colours)
     scheme = "light" if dark else "dark"  # the notebook's theme wins over the system's
@@ -255,6 +259,7 @@ def test_a_person_paints_in_jupyterlab(browser, tmp_path):
     nbformat = pytest.importorskip("nbformat")
     (tmp_path / "shoes.jpg").write_bytes(encoded())
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK), nbformat.v4.new_code_cell(REPORT)])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, tmp_path / "paint.ipynb")
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
@@ -306,10 +311,10 @@ def lab_port(folder, lab):
         for file in folder.glob("jpserver-*.json"):
             port = json.loads(file.read_text())["port"]
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("GET", "/api/status?token=painting")
-                if connection.getresponse().status == 200:
-                    return port
+                with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                    connection.request("GET", "/api/status?token=painting")
+                    if connection.getresponse().status == 200:
+                        return port
             except OSError:
                 pass
         assert lab.poll() is None, "JupyterLab ended"
