@@ -48,6 +48,7 @@ def test_the_film_beside_its_pictures_and_the_edit_are_made_again(maker, tmp_pat
         )
 
 
+@pytest.mark.slow
 def test_pages_are_photographed_again(maker, walked, tmp_path):
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("no Chromium here: apt-get install chromium")
