@@ -2,9 +2,16 @@
 
 import ipaddress
 import os
+import shutil
+import signal
 import socket
+from functools import cache
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores Ctrl-C for what it starts in the background; the processes of our tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _connect = socket.socket.connect
 
@@ -36,17 +43,42 @@ def _home(monkeypatch, tmp_path_factory):
         monkeypatch.setenv(name, str(home))
 
 
-_COSTLY = ("opensearch_url", "fresh")
-"""Fixtures that are made once for a whole run."""
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser; one for all tests of a process, because Playwright refuses to be started twice."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(
+            executable_path=chromium, args=[*flags, "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield running
+        running.close()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """Beside `pytest -n`: a file stays in one process, and so does everything that shares a costly fixture."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            shared = next((name for name in _COSTLY if name in getattr(item, "fixturenames", ())), str(item.path))
-            item.add_marker(pytest.mark.xdist_group(shared))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `pytest -n`: a file stays in one process, and so do all files that use the OpenSearch node.
+
+    Not `--dist loadgroup`: pytest-xdist 3.8 renames tests for it, which pytest 9.2 no longer takes, and then it groups
+    nothing without a word.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "on a node" if _uses_node(config.rootpath / file) else file
+
+    return Scheduling(config, log)
+
+
+@cache
+def _uses_node(path):
+    return "opensearch_url" in path.read_text()
 
 
 def pytest_terminal_summary(terminalreporter):

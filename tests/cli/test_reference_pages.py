@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is
 
 def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
     # The widths of the machine must not change the page.
+    command._help_option = None  # click keeps the first that it made, perhaps for a test that went without the group
     context = command.make_context(name, [], parent, resilient_parsing=True, terminal_width=100)
     yield f"### `{context.command_path}`\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):

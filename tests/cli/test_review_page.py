@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -463,19 +462,6 @@ def test_it_does_not_start_without_a_name_or_a_port(kb):
 
 
 # -- in a real browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=flags)
-        yield running
-        running.close()
 
 
 @contextmanager

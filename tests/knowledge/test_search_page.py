@@ -1,7 +1,6 @@
 """The page of an answer: complete, escaped, without anything from outside, and pleasant in a browser."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -65,20 +64,14 @@ def test_a_picture_whose_bytes_are_gone_is_still_listed(kb):
     assert "its bytes cannot be shown" in search_page(kb, result)
 
 
-def test_it_opens_in_a_browser_without_a_complaint(kb, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+def test_it_opens_in_a_browser_without_a_complaint(browser, kb, tmp_path):
     (tmp_path / "page.html").write_text(search_page(kb, kb.search("dog")), encoding="utf-8")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = running.new_page(viewport={"width": 400, "height": 700})
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto((tmp_path / "page.html").as_uri())
-        assert page.locator("li img").evaluate_all("them => them.every(one => one.naturalWidth > 0)")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.locator("li .state").first.evaluate("one => getComputedStyle(one).borderRadius") != "0px"
-        running.close()
+    page = browser.new_page(viewport={"width": 400, "height": 700})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator("li img").evaluate_all("them => them.every(one => one.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("li .state").first.evaluate("one => getComputedStyle(one).borderRadius") != "0px"
+    page.close()
     assert complaints == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 from contextlib import contextmanager
 from importlib.resources import files
@@ -18,19 +17,6 @@ def encoded(size=SIZE, kind="JPEG", **options):
     out = io.BytesIO()
     Image.linear_gradient("L").resize(size).convert("RGB").save(out, kind, **options)
     return out.getvalue()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=flags)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from typing import Final
 from vrag.clock import Clock
 from vrag.errors import NotFoundError, UsageError, VRAGError
 from vrag.knowledge.knowledge_base import KnowledgeBase
+from vrag.loopback import error_json
 from vrag.provenance.report.text import visible
 from vrag.values.assets import Asset, Review, ReviewState
 from vrag.values.canonical import JSON
 from vrag.values.vectors import AllOf, AnyOf, Between, Filter, Is, Not
 
-__all__ = ["ReviewDesk", "error_json"]
+__all__ = ["ReviewDesk"]
 
 _THUMBNAIL_PX: Final = 480
 _PREVIEW_PX: Final = 1600
@@ -228,8 +229,3 @@ def _review_json(review: Review) -> JSON:
 
 def _visible(text: str | None) -> str | None:
     return None if text is None else visible(text)
-
-
-def error_json(error: VRAGError) -> JSON:
-    """Code, message and hint of an error, for the page."""
-    return {"error": error.code, "message": visible(error.message), "hint": _visible(error.hint)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Final
@@ -11,11 +12,11 @@ from typing_extensions import override
 
 from vrag.clock import Clock, SystemClock
 from vrag.errors import UsageError
+from vrag.loopback import LoopbackPage, RefusedError, Reply, json_reply
 from vrag.media.header import ImageLimits, open_image
 from vrag.media.image import thumbnail
 from vrag.media.mask_draw import DrawnMask, draw_mask
 from vrag.media.mask_spec import MaskSpec
-from vrag.painting.loopback import LoopbackPage, RefusedError, Reply, json_reply
 from vrag.provenance.report.text import visible
 from vrag.values.canonical import JSON, from_json, to_json
 
@@ -76,8 +77,8 @@ def paint_mask(
         ImageRejectedError: The picture cannot be read.
     """
     with MaskPage(picture, name=name, start=start, keep=keep, port=port, clock=clock) as page:
-        say(f"Paint the mask of {visible(name)}. Open this link (it works once, and on this machine only):")
-        page.run(say, open_browser=open_browser)
+        intro = f"Paint the mask of {visible(name)}. Open this link (it works once, and on this machine only):"
+        page.run((intro, page.url), say=say, open_browser=open_browser)
         return page.painted
 
 
@@ -125,6 +126,7 @@ class MaskPage(LoopbackPage):
             draw_mask(start, self.size_px, name=name)
         self.painted: PaintedMask | None = None
         self._name, self._start, self._keep = name, start, keep
+        self._writing = threading.Lock()
         folder = files("vrag.painting")
         served: dict[str, tuple[bytes, str]] = {
             f"/{file}": (folder.joinpath(file).read_bytes(), _KINDS[file.rpartition(".")[2]]) for file in _FILES
@@ -157,12 +159,20 @@ class MaskPage(LoopbackPage):
                 spec = from_json(MaskSpec, given)
             case _:
                 raise RefusedError('A mask is sent as {"mask": {…}}, and nothing else.')
-        # By size alone: a part that reads the picture, or a file, is refused here.
-        drawn = draw_mask(spec, self.size_px, name=self._name)
-        painted = PaintedMask(spec=spec, drawn=drawn)
-        if self.painted is not None:  # a second tab, before the server stops
-            raise RefusedError("A mask was saved already.", status=409, code="already_saved")
-        if self._keep is not None:
-            self._keep(painted)
-        self.painted = painted
+        with self._writing:  # one at a time
+            if self.stopped:
+                raise self.ended()
+            # By size alone: a part that reads the picture, or a file, is refused here.
+            drawn = draw_mask(spec, self.size_px, name=self._name)
+            painted = PaintedMask(spec=spec, drawn=drawn)
+            if self.painted is not None:  # a second tab, before the server stops
+                raise RefusedError("A mask was saved already.", status=409, code="already_saved")
+            if self._keep is not None:
+                self._keep(painted)
+            self.painted = painted
         return json_reply({"share": drawn.share, "box_px": list(drawn.box_px)}, last=True)
+
+    @override
+    def stop(self) -> None:
+        with self._writing:  # what is being kept is kept whole
+            super().stop()

@@ -15,10 +15,11 @@ import json
 import re
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,13 +27,12 @@ from attrs import frozen
 from typing_extensions import override
 
 from vrag.clock import Clock
-from vrag.errors import UsageError, VRAGError
+from vrag.errors import BackendError, NotFoundError, UsageError, VRAGError
 from vrag.provenance.report.text import visible
 from vrag.values.canonical import JSON
 
-__all__ = ["LoopbackPage", "RefusedError", "Reply", "json_reply"]
+__all__ = ["LoopbackPage", "RefusedError", "Reply", "error_json", "json_reply"]
 
-SECRET_HEADER: Final = "X-VRAG-Page"  # noqa: S105  # a name, and no secret
 _HEADERS: Final = (
     (
         "Content-Security-Policy",
@@ -79,6 +79,10 @@ class LoopbackPage(ThreadingHTTPServer):
     """What the tab says while the page loads."""
     again = "start it again"
     """What a person types for a new link."""
+    over = "This has ended."
+    """What it answers when it is over."""
+    page_header = "X-VRAG-Page"
+    """In which header the page's own script sends `secret` back."""
     max_body_bytes = 1 << 20
 
     def __init__(self, *, clock: Clock, port: int = 0, files: Mapping[str, tuple[bytes, str]]) -> None:
@@ -97,7 +101,6 @@ class LoopbackPage(ThreadingHTTPServer):
         )
         self.files = files
         self.stopped = False
-        self.writing = threading.Lock()
         self._token: str | None = token
         self._opening = threading.Lock()
         try:
@@ -119,19 +122,23 @@ class LoopbackPage(ThreadingHTTPServer):
         """Take what the page itself sends; None where nothing is taken."""
         raise NotImplementedError
 
-    def run(self, say: Callable[[str], None], *, open_browser: bool) -> None:
-        """Tell the link, and serve until the last answer or Ctrl-C."""
+    def run(self, lines: Iterable[str], *, say: Callable[[str], None], open_browser: bool) -> None:
+        """Say `lines`, the link among them, and serve until the last answer or Ctrl-C."""
         with suppress(KeyboardInterrupt):
-            say(self.url)
+            for line in lines:
+                say(line)
             if open_browser:  # a browser in the terminal would keep us from serving it
                 threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
             self.serve_forever()
         self.stop()
 
     def stop(self) -> None:
-        """Let what is being written end, and take nothing else; open connections hear that it is over."""
-        with self.writing:
-            self.stopped = True
+        """Take nothing else; open connections hear that it is over."""
+        self.stopped = True
+
+    def ended(self) -> RefusedError:
+        """The answer to whoever comes too late."""
+        return RefusedError(self.over, status=503, code="stopped", hint=self.again)
 
     def spend(self, token: str) -> bool:
         """Whether this is the token of the link; it is true once."""
@@ -179,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_host()
             if self.server.stopped:
-                raise self._ended()  # noqa: TRY301  # refused like the rest
+                raise self.server.ended()  # noqa: TRY301  # refused like the rest
             reply = work()
             if reply is None:
                 raise _nothing()  # noqa: TRY301  # as above
@@ -227,13 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_session(path)
         if self.headers.get("Origin") != f"http://{self.headers['Host']}":
             raise self._forbidden("Only the page itself may write.")
-        if not _same(self.headers.get(SECRET_HEADER, ""), self.server.secret):
+        if not _same(self.headers.get(self.server.page_header, ""), self.server.secret):
             raise self._forbidden("The page is not the one that this server gave out; load it again.")
-        data = self._body()
-        with self.server.writing:  # one at a time
-            if self.server.stopped:
-                raise self._ended()
-            return self.server.post(path, data)
+        return self.server.post(path, self._body())
 
     def _target(self) -> tuple[str, dict[str, str]]:
         try:
@@ -292,9 +295,6 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             raise RefusedError("The body is no JSON.") from None
 
-    def _ended(self) -> RefusedError:
-        return RefusedError("This has ended.", status=503, code="stopped", hint=self.server.again)
-
     def _forbidden(self, message: str) -> RefusedError:
         return RefusedError(message, status=403, code="forbidden", hint=f"{self.server.again}, and open the new link")
 
@@ -308,10 +308,22 @@ def _same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
-def _failure(error: VRAGError) -> Reply:
-    status = error.status if isinstance(error, RefusedError) else 400 if isinstance(error, UsageError) else 500
+def error_json(error: VRAGError) -> JSON:
+    """Code, message and hint of an error, for the page."""
     hint = None if error.hint is None else visible(error.hint)
-    return json_reply({"error": error.code, "message": visible(error.message), "hint": hint}, status=status)
+    return {"error": error.code, "message": visible(error.message), "hint": hint}
+
+
+_STATUS: Final[Mapping[type[VRAGError], int]] = MappingProxyType(
+    {NotFoundError: 404, UsageError: 400, BackendError: 502}
+)
+
+
+def _failure(error: VRAGError) -> Reply:
+    if isinstance(error, RefusedError):
+        return json_reply(error_json(error), status=error.status)
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    return json_reply(error_json(error), status=status)
 
 
 def _nothing() -> RefusedError:
