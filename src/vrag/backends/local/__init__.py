@@ -28,6 +28,14 @@ def _wordllama(options: Mapping[str, JSON], _context: Context) -> Embedder:
     return WordLlamaEmbedder()
 
 
+def _sentence_model(options: Mapping[str, JSON], _context: Context) -> Embedder:
+    check_options(options, ("folder", "name"))
+    from vrag.backends.local.sentence_model import SentenceModelEmbedder  # noqa: PLC0415  # the extra `onnx`
+
+    folder, name = _model_folder(options)
+    return SentenceModelEmbedder(folder, name=name)
+
+
 def _exact(options: Mapping[str, JSON], context: Context) -> VectorStore:
     check_options(options, ("folder",))
     from vrag.backends.local.index_pointer import active_folder  # noqa: PLC0415  # beside the store
@@ -75,6 +83,16 @@ def _key_file(options: Mapping[str, JSON], context: Context) -> Signer:
     return LocalSigner.load_or_create(Path(given).expanduser() if given else context.folder / "signing.pem")
 
 
+def _model_folder(options: Mapping[str, JSON]) -> tuple[Path, str | None]:
+    """The folder of a model, and its name if one is given."""
+    folder, name = options.get("folder"), options.get("name")
+    if not isinstance(folder, str) or not folder:
+        raise ConfigError("The option 'folder' is the path of a model.", hint='write: folder = "models/NAME"')
+    if name is not None and not isinstance(name, str):
+        raise ConfigError("The option 'name' is a text.", hint='write: name = "all-MiniLM-L6-v2"')
+    return Path(folder).expanduser(), name
+
+
 def _folder(options: Mapping[str, JSON], context: Context) -> Path:
     given = options.get("folder")
     if given is None:
@@ -85,7 +103,7 @@ def _folder(options: Mapping[str, JSON], context: Context) -> Path:
 
 
 backend: Backend = {
-    "embedder": {"wordllama": _wordllama},
+    "embedder": {"wordllama": _wordllama, "sentence-model": _sentence_model},
     "vector_store": {"exact": _exact},
     "vector_indexes": {"exact": _exact_indexes},
     "storage": {"folder": _storage},

@@ -25,7 +25,7 @@ from vrag.values.vectors import EmbeddingSpace, Item, Purpose
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["MAX_CHARS", "MAX_TOKENS", "WordLlamaEmbedder"]
+__all__ = ["MAX_CHARS", "MAX_TOKENS", "WordLlamaEmbedder", "text_of"]
 
 MAX_CHARS: Final = 16_384
 """Characters of a text that are looked at."""
@@ -104,7 +104,7 @@ class WordLlamaEmbedder(Embedder):
 
     @override
     def embed(self, items: Sequence[Item], purpose: Purpose, media: OpenMedia | None = None) -> NDArray[np.float32]:
-        texts = [_text(number, item) for number, item in enumerate(items)]
+        texts = [text_of(number, item).lower() for number, item in enumerate(items)]
         model = self._model()
         rows = np.empty((len(texts), model.space.dimension), np.float32)
         for row, text in zip(rows, texts, strict=True):
@@ -122,7 +122,13 @@ class WordLlamaEmbedder(Embedder):
             return self._loaded
 
 
-def _text(number: int, item: Item) -> str:
+def text_of(number: int, item: Item) -> str:
+    """The text of the item with this number: its first `MAX_CHARS` characters, as UTF-8 can write them.
+
+    Raises:
+        UnsupportedRequestError: It is of another kind.
+        UsageError: It has no text.
+    """
     if item.kind != "text":
         message = f"This embedder takes text, not '{item.kind}'."
         raise UnsupportedRequestError(
@@ -133,7 +139,7 @@ def _text(number: int, item: Item) -> str:
     if item.text is None:
         raise UsageError(f"Item {number} has kind 'text' and no text.")
     # What cannot be written as UTF-8 (half of a surrogate pair) becomes "?".
-    return item.text[:MAX_CHARS].lower().encode("utf-8", "replace").decode()
+    return item.text[:MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _load(folder: Path) -> _Model:
