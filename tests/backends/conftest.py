@@ -78,3 +78,64 @@ def sentence_folder(tmp_path):
         return folder
 
     return make
+
+
+COLOURS = {"red": (205, 40, 45), "green": (40, 150, 60), "blue": (40, 70, 200), "yellow": (235, 215, 50)}
+PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 32},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    """A model that sees the mean colour and knows the words for four of them; other words lie in other directions."""
+
+    def make(name="tiny-clip", *, kind="clip", together=False, dimension=96, seed=0, **more):
+        folder = tmp_path / name
+        folder.mkdir()
+        size = tokenizer(folder / "tokenizer.json")
+        chance = np.random.default_rng(seed)
+        # Three directions for colours; the others keep apart what is no colour, as a trained model does.
+        table = np.zeros((size, dimension), np.float32)
+        table[4:, 3:] = chance.normal(size=(size - 4, dimension - 3)) * 0.2
+        table[1, 3:] = chance.normal(size=dimension - 3) * 0.2
+        for word, colour in COLOURS.items():
+            table[4 + WORDS.split().index(word)] = 0
+            table[4 + WORDS.split().index(word), :3] = np.array(colour) / 127.5 - 1
+        sees = np.eye(3, dimension, dtype=np.float32)
+        outputs = ["pooler_output"] * 2 if kind == "siglip" else ["text_embeds", "image_embeds"]
+        words = [
+            ("Gather", ["table", "input_ids"], "rows", {}),
+            ("ReduceMean", ["rows"], outputs[0], {"axes": [1], "keepdims": 0}),
+        ]
+        looks = [
+            ("ReduceMean", ["pixel_values"], "mean", {"axes": [2, 3], "keepdims": 0}),
+            ("MatMul", ["mean", "sees"], outputs[1], {}),
+        ]
+        ready = [constant("table", table)], [constant("sees", sees)]
+        texts, pictures = ids("input_ids"), [floats("pixel_values", ["batch", 3, "height", "width"])]
+        made = [[floats(output, ["batch", dimension])] for output in outputs]
+        if together:
+            inputs = [*ids("input_ids", "attention_mask"), *pictures]
+            save(folder / "onnx/model.onnx", words + looks, inputs, made[0] + made[1], ready[0] + ready[1], **more)
+        else:
+            save(folder / "onnx/text_model.onnx", words, texts, made[0], ready[0], **more)
+            save(folder / "onnx/vision_model.onnx", looks, pictures, made[1], ready[1], **more)
+        write(folder, "config.json", {"model_type": kind, "text_config": {"max_position_embeddings": 16}})
+        write(folder, "tokenizer_config.json", {"pad_token": "[PAD]"})
+        squashed = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 32, "width": 32}}
+        write(
+            folder,
+            "preprocessor_config.json",
+            PROCESSOR | (squashed | {"do_center_crop": False} if kind == "siglip" else {}),
+        )
+        return folder
+
+    return make

@@ -36,6 +36,14 @@ def _sentence_model(options: Mapping[str, JSON], _context: Context) -> Embedder:
     return SentenceModelEmbedder(folder, name=name)
 
 
+def _clip_model(options: Mapping[str, JSON], _context: Context) -> Embedder:
+    check_options(options, ("folder", "name"))
+    from vrag.backends.local.clip_model import ClipModelEmbedder  # noqa: PLC0415  # the extra `onnx`
+
+    folder, name = _model_folder(options)
+    return ClipModelEmbedder(folder, name=name)
+
+
 def _exact(options: Mapping[str, JSON], context: Context) -> VectorStore:
     check_options(options, ("folder",))
     from vrag.backends.local.index_pointer import active_folder  # noqa: PLC0415  # beside the store
@@ -103,7 +111,7 @@ def _folder(options: Mapping[str, JSON], context: Context) -> Path:
 
 
 backend: Backend = {
-    "embedder": {"wordllama": _wordllama, "sentence-model": _sentence_model},
+    "embedder": {"wordllama": _wordllama, "sentence-model": _sentence_model, "clip-model": _clip_model},
     "vector_store": {"exact": _exact},
     "vector_indexes": {"exact": _exact_indexes},
     "storage": {"folder": _storage},

@@ -72,7 +72,15 @@ class OnnxModel:
             for made in self._session.get_outputs()
             if made.type in _OUTPUTS
         }
-        """Names of what it makes of floating-point numbers, each with its rank if that is declared."""
+        """Names of what it makes of floating-point numbers, each with its number of dimensions if that is declared."""
+
+    @property
+    def made(self) -> str:
+        """Its outputs, for people."""
+        told = (
+            f"{shown(name)} of {'some' if rank is None else rank} dimensions" for name, rank in self.outputs.items()
+        )
+        return ", ".join(told) or "no floating-point numbers"
 
     def run(self, output: str, feeds: Mapping[str, NDArray[Any]], shape: tuple[int | None, ...]) -> NDArray[np.float64]:
         """One output of this shape (None is any length), with float64 numbers that are all finite.

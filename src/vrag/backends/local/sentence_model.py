@@ -162,9 +162,9 @@ class SentenceModelEmbedder(Embedder):
             return _POOLED, None
         chosen = next((name for name in _TOKENS if outputs.get(name, 0) in {3, None}), None)
         if chosen is None:
-            made = ", ".join(f"{name} of rank {rank}" for name, rank in outputs.items()) or "none of them"
             raise self._folder.refused(
-                f"its graph makes {made}; needed is {_POOLED} of rank 2, or {' or '.join(_TOKENS)} of rank 3", _EXPORT
+                f"its graph makes {self._graph.made}; needed is {_POOLED} of 2 dimensions, or {' or '.join(_TOKENS)} of 3",
+                _EXPORT,
             )
         return chosen, pooling
 
