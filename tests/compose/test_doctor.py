@@ -60,6 +60,17 @@ def test_what_is_missing_on_this_machine_says_what_to_do(tmp_path, monkeypatch, 
     assert found["free codec"]["state"] == "-"
 
 
+def test_a_model_from_a_folder_needs_its_extra(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    part = '{ use = "local:sentence-model", folder = "models/none" }'
+    (tmp_path / "vrag.toml").write_text(f"[knowledge_bases.brand]\nembedder = {part}\n")
+    monkeypatch.setattr(library, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    found = _by_name(_run(capsys)[1])
+    assert (found["extra onnx"]["state"], found["extra onnx"]["next"]) == ("FAIL", "pip install 'vrag[onnx]'")
+    assert "local:sentence-model" in found["extra onnx"]["message"]
+    assert "wordllama" not in found["extra local"]["message"]
+
+
 def test_a_configuration_that_cannot_be_read_is_the_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vrag.toml").write_text("[workspace]\nfoldr = 'x'\n")

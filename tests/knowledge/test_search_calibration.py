@@ -91,6 +91,15 @@ def test_larger_libraries_ask_for_more_and_keep_what_they_learnt(store, wordllam
         assert json.load(stream)["pictures"] == 200
 
 
+def test_a_model_that_nobody_measured_learns_from_the_first_picture_on():
+    embedder = FakeEmbedder()
+    store, calibrator = FakeVectorStore(embedder.space), Calibrator(FakeStorage(), FakeClock())
+    assert calibrator.current(store, embedder) is None
+    for count in (1, 2):
+        fill(store, embedder, 1, start=count, at="2030-01-01T00:00:00.000000Z")
+        assert calibrator.current(store, embedder).pictures == count
+
+
 def test_pictures_that_came_and_went_count_though_their_number_is_the_same(store, wordllama):
     storage, clock = FakeStorage(), FakeClock()
     fill(store, wordllama, 60)

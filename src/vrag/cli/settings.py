@@ -15,7 +15,12 @@ from vrag.values.canonical import JSON
 
 __all__ = ["config", "version"]
 
-_EXTRAS = {"cli": ("click", "rich"), "local": ("av", "cv2", "tokenizers", "wordllama"), "heic": ("pillow_heif",)}
+_EXTRAS = {
+    "cli": ("click", "rich"),
+    "local": ("av", "cv2", "tokenizers", "wordllama"),
+    "onnx": ("onnxruntime", "tokenizers"),
+    "heic": ("pillow_heif",),
+}
 
 
 @click.group()

@@ -36,6 +36,8 @@ _LOCAL_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "local:camera-moves": ("av", "cv2"),
     "local:opencv": ("cv2",),
 }
+_ONNX_USES: Final = frozenset({"local:sentence-model", "local:clip-model"})
+_ONNX_MODULES: Final = ("onnxruntime", "tokenizers")
 _SPARE_BYTES: Final = 1 << 30
 _FREE_CODECS: Final = ("libsvtav1", "libaom-av1")
 
@@ -166,6 +168,15 @@ def _extras(configuration: Configuration) -> Iterator[Check]:
             state="FAIL" if needed else "-",
             message=f"missing: {', '.join(missing)}" + (f" (for {', '.join(asked)})" if asked else ""),
             next_step="pip install 'vrag[local]'",
+        )
+    models = sorted({part.use for part in configuration.parts.values()} & _ONNX_USES)
+    if models:
+        missing = [name for name in _ONNX_MODULES if find_spec(name) is None]
+        yield Check(
+            name="extra onnx",
+            state="FAIL" if missing else "ok",
+            message=f"missing: {', '.join(missing)} (for {', '.join(models)})" if missing else "installed",
+            next_step="pip install 'vrag[onnx]'" if missing else None,
         )
     heic = find_spec("pillow_heif") is not None
     yield Check(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["FEWEST_PICTURES", "MODELS", "Calibration", "Calibrator", "KnownModel", "Thresholds", "bank", "known_model"]
 
 FEWEST_PICTURES: Final = 50
-"""A smaller library tells too little about itself: there the thresholds of the model are used."""
+"""A smaller library tells too little about itself: there the thresholds of the model are used, if it has some."""
 
 _FEWEST_QUERIES: Final = 100
 """As many queries of the bank must be foreign to the library."""
@@ -142,14 +142,15 @@ class Calibrator:
     def current(self, store: VectorStore, embedder: Embedder, *, spend: bool = False) -> Calibration | None:
         """The calibration for what is in `store` now; None where there cannot be one.
 
-        That is: fewer than `FEWEST_PICTURES`, too few queries of the bank that are foreign to it, or an embedder that
+        That is: fewer than `FEWEST_PICTURES` under a model that was measured (others learn from the first one on), too few queries of the bank that are foreign to it, or an embedder that
         costs money while `spend` is False (one that was made before is used then, old as it may be).
 
         Raises:
             BackendError: The index or the embedder failed.
         """
         pictures = store.count()
-        if pictures < FEWEST_PICTURES or store.space is None or "text" not in embedder.modalities:
+        fewest = FEWEST_PICTURES if known_model(embedder.space.model) else 1
+        if pictures < fewest or store.space is None or "text" not in embedder.modalities:
             return None
         with self._lock:
             key = _key(embedder)

@@ -302,7 +302,7 @@ class KnowledgeBase:
     def calibrate(self) -> Calibration | None:
         """Learn how much in common is enough, with an embedder that costs money too; `search` does it for free ones.
 
-        None with fewer than 50 pictures, or without an embedder for text.
+        None with fewer than 50 pictures if the model has thresholds of its own, or without an embedder for text.
         """
         self._own()
         return None if self._embedder is None else self._calibrator.current(self._store, self._embedder, spend=True)

@@ -85,11 +85,12 @@ class ClipModelEmbedder(Embedder):
         files = [file for graph in graphs for file in (graph, *external_files(graph))]
         revision = found.revision([*files, found.folder / "tokenizer.json"])
         self._text, self._picture = self._towers(text, picture)
+        probe = found.probe(self._tokenizer)
         self._blank = {
             "pixel_values": np.zeros((1, 3, self._pixels.height_px, self._pixels.width_px), np.float32),
-            **self._ids("a"),
+            **self._ids(probe),
         }
-        dimension = len(self._text_row("a", None))
+        dimension = len(self._text_row(probe, None))
         self._picture_row(self._blank["pixel_values"], dimension)
         self._space = EmbeddingSpace(
             model=found.name,
@@ -146,7 +147,7 @@ class ClipModelEmbedder(Embedder):
     def _text_row(self, text: str, dimension: int | None) -> NDArray[np.float64]:
         fed = self._blank | self._ids(text.lower())
         if fed["input_ids"].shape[1] == 0:
-            return np.zeros(dimension or 1)
+            return np.zeros(self._space.dimension)
         return self._row(self._text, fed, dimension)
 
     def _picture_row(self, pixels: NDArray[np.float32], dimension: int) -> NDArray[np.float64]:

@@ -62,16 +62,24 @@ class ModelFolder:
         Raises:
             UsageError: It is too large, or no JSON object.
         """
+        read = self.read(name)
+        if read is not None and not isinstance(read, dict):
+            raise self.refused(f"{name} holds no JSON object", "copy the model again")
+        return read or {}
+
+    def read(self, name: str) -> Any:
+        """What a JSON file holds; None where there is no such file.
+
+        Raises:
+            UsageError: It is too large, or no JSON.
+        """
         path = self.first(name)
         if path is None:
-            return {}
+            return None
         try:
-            read = json.loads(_capped(path, _MAX_JSON_BYTES))
+            return json.loads(_capped(path, _MAX_JSON_BYTES))
         except (OSError, ValueError, RecursionError) as error:
             raise self.refused(f"{name} cannot be read ({shown(str(error))})", "copy the model again") from error
-        if not isinstance(read, dict):
-            raise self.refused(f"{name} holds no JSON object", "copy the model again")
-        return read
 
     def tokenizer(self, *, max_tokens: int) -> Tokenizer:
         """The tokenizer of `tokenizer.json`: texts are cut to `max_tokens`, and nothing is padded.
@@ -94,6 +102,16 @@ class ModelFolder:
                 f"tokenizer.json cannot be used ({shown(str(error))})", "copy the model again"
             ) from error
         return made
+
+    def probe(self, tokenizer: Tokenizer) -> str:
+        """A text that this tokenizer makes tokens of, to try the model with.
+
+        Raises:
+            UsageError: It makes none.
+        """
+        if not tokenizer.encode("a").ids:
+            raise self.refused("its tokenizer makes no token of 'a'", "copy the model again")
+        return "a"
 
     def revision(self, files: Sequence[Path]) -> str:
         """32 hexadecimal digits of the SHA-256 of the SHA-256 of each file, in this order.

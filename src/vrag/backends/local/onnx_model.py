@@ -68,7 +68,7 @@ class OnnxModel:
             self._kinds[given.name] = _INPUTS[given.type]
         self.inputs = frozenset(self._kinds)
         self.outputs: dict[str, int | None] = {
-            made.name: None if made.shape is None else len(made.shape)
+            made.name: len(made.shape or ()) or None  # it says nothing, or [], where it does not know
             for made in self._session.get_outputs()
             if made.type in _OUTPUTS
         }

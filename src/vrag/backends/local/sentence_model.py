@@ -15,6 +15,7 @@ from vrag.backends.local.onnx_file import external_files
 from vrag.backends.local.onnx_model import MAX_DIMENSION, OnnxModel, unit
 from vrag.backends.local.text_embedder import MAX_CHARS, MAX_TOKENS, text_of
 from vrag.interfaces import Embedder
+from vrag.media.names import shown
 from vrag.media.ref import OpenMedia
 from vrag.values.requests import Estimate, ModelRef
 from vrag.values.vectors import EmbeddingSpace, Item, Purpose
@@ -27,6 +28,7 @@ __all__ = ["SentenceModelEmbedder", "token_feeds"]
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 _POOLED: Final = "sentence_embedding"
 _TOKENS: Final = ("last_hidden_state", "token_embeddings")
+_LAYERS: Final = ("Transformer", "Pooling", "Normalize")
 _EXPORT: Final = (
     "on a machine with the tools: pip install 'optimum-onnx[onnxruntime]', then "
     "optimum-cli export onnx --task feature-extraction --model FOLDER FOLDER/onnx"
@@ -83,7 +85,7 @@ class SentenceModelEmbedder(Embedder):
         revision = found.revision(files)
         self._graph = OnnxModel(found, graph, known=_INPUTS)
         self._output, self._pool = self._choose_output(pooling)
-        dimension = len(self._row("a", None))
+        dimension = len(self._row(found.probe(self._tokenizer), None))
         declared = found.json("1_Pooling/config.json").get("word_embedding_dimension")
         if self._pool is not None and declared not in {None, dimension}:
             raise found.refused(
@@ -131,7 +133,7 @@ class SentenceModelEmbedder(Embedder):
         feeds = token_feeds(self._tokenizer, text.lower() if self._lower else text)
         count = feeds["input_ids"].shape[1]
         if count == 0:
-            return np.zeros(dimension or 1)
+            return np.zeros(self._space.dimension)
         if self._pool is None:
             return self._checked(self._graph.run(self._output, feeds, (1, dimension))[0])
         tokens = self._graph.run(self._output, feeds, (1, count, dimension))[0]
@@ -166,6 +168,13 @@ class SentenceModelEmbedder(Embedder):
                 f"its graph makes {self._graph.made}; needed is {_POOLED} of 2 dimensions, or {' or '.join(_TOKENS)} of 3",
                 _EXPORT,
             )
+        layers = self._folder.read("modules.json")
+        for layer in layers if isinstance(layers, list) else ():
+            kind = str(layer.get("type") if isinstance(layer, dict) else layer).rpartition(".")[2]
+            if kind not in _LAYERS:
+                raise self._folder.refused(
+                    f"modules.json has the layer '{shown(kind)}', which its graph leaves out", _EXPORT
+                )
         return chosen, pooling
 
 
