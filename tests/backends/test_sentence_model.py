@@ -298,6 +298,25 @@ def test_tensors_that_say_more_than_they_hold_are_refused(sentence_folder):
         SentenceModelEmbedder(folder)
 
 
+def test_a_tokenizer_that_panics_is_told(sentence_folder):
+    folder = sentence_folder()
+    told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    told["post_processor"]["special_tokens"]["[SEP]"]["id"] = "[GONE]"
+    del told["post_processor"]["special_tokens"]["[CLS]"]
+    write(folder, "tokenizer.json", **told)
+    with pytest.raises(UsageError, match=r"tokenizer\.json cannot be used"):
+        SentenceModelEmbedder(folder)
+
+
+def test_what_onnx_runtime_would_print_is_not_printed(sentence_folder, capfd):
+    folder = sentence_folder()
+    model = (folder / "onnx/model.onnx").read_bytes()
+    (folder / "onnx/model.onnx").write_bytes(model.replace(b"attention_mask", b"attention_mas\xff"))
+    with pytest.raises(UsageError, match=r"does not load model\.onnx"):
+        SentenceModelEmbedder(folder)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_tokenizer_without_tokens_is_refused(sentence_folder):
     folder = sentence_folder(special=False)
     empty = tokenizers.Tokenizer(tokenizers.models.WordLevel({}, unk_token="[UNK]"))

@@ -161,7 +161,7 @@ class ClipModelEmbedder(Embedder):
 
     def _ids(self, text: str) -> dict[str, NDArray[Any]]:
         """Token ids of shape (1, tokens). All are attended to, padding too: SigLIP was trained without a mask."""
-        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
+        ids = np.array([self._folder.encoded(self._tokenizer, text).ids], np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
     def _pad(self, tokens: int) -> None:

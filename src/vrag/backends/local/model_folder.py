@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from vrag.errors import MissingExtraError, UsageError
 from vrag.media.names import shown
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 __all__ = ["MAX_MODEL_BYTES", "ModelFolder", "missing_extra"]
 
@@ -94,14 +95,29 @@ class ModelFolder:
             raise missing_extra() from None
         path = self.needed("tokenizer.json", hint="save the tokenizer as a fast one, which writes tokenizer.json")
         try:
-            made: Tokenizer = Tokenizer.from_str(_capped(path, _MAX_TOKENIZER_BYTES).decode("utf-8"))
-            made.no_padding()
-            made.enable_truncation(max_tokens)
+            with _panics_told():
+                made: Tokenizer = Tokenizer.from_str(_capped(path, _MAX_TOKENIZER_BYTES).decode("utf-8"))
+                made.no_padding()
+                made.enable_truncation(max_tokens)
         except Exception as error:  # tokenizers raises bare Exception
             raise self.refused(
                 f"tokenizer.json cannot be used ({shown(str(error))})", "copy the model again"
             ) from error
         return made
+
+    def encoded(self, tokenizer: Tokenizer, text: str) -> Encoding:
+        """A text in tokens.
+
+        Raises:
+            UsageError: The tokenizer fails.
+        """
+        try:
+            with _panics_told():
+                return tokenizer.encode(text)
+        except Exception as error:  # as above
+            raise self.refused(
+                f"tokenizer.json cannot be used ({shown(str(error))})", "copy the model again"
+            ) from error
 
     def probe(self, tokenizer: Tokenizer) -> str:
         """A text that this tokenizer makes tokens of, to try the model with.
@@ -109,7 +125,7 @@ class ModelFolder:
         Raises:
             UsageError: It makes none.
         """
-        if not tokenizer.encode("a").ids:
+        if not self.encoded(tokenizer, "a").ids:
             raise self.refused("its tokenizer makes no token of 'a'", "copy the model again")
         return "a"
 
@@ -159,6 +175,17 @@ class ModelFolder:
 def missing_extra() -> MissingExtraError:
     """What to raise where ONNX Runtime or the tokenizers are not installed."""
     return MissingExtraError("A model from a folder needs the extra 'onnx'.", hint="pip install 'vrag[onnx]'")
+
+
+@contextmanager
+def _panics_told() -> Iterator[None]:
+    """A panic of the Rust code in `tokenizers`, which is no `Exception`, as one."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _capped(path: Path, limit: int) -> bytes:

@@ -51,26 +51,32 @@ class OnnxModel:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # which prints
+            )
+            wanted = [(one.name, one.type) for one in self._session.get_inputs()]  # a name may be no UTF-8
+            made = [(one.name, one.type, len(one.shape or ())) for one in self._session.get_outputs()]
         except Exception as error:  # its errors have no common base
             raise folder.refused(
                 f"ONNX Runtime does not load {path.name} ({shown(str(error))})", "export the model again"
             ) from error
         self._name = folder.name
         self._kinds: dict[str, type[np.generic]] = {}
-        for given in self._session.get_inputs():
-            if given.name not in known or given.type not in _INPUTS:
+        for given, kind in wanted:
+            if given not in known or kind not in _INPUTS:
                 raise folder.refused(
-                    f"{path.name} wants the input '{shown(given.name)}' of type {given.type}; "
+                    f"{path.name} wants the input '{shown(given)}' of type {kind}; "
                     f"it may want {', '.join(sorted(known))}, as int64, int32, float or float16",
                     "export the model for feature extraction",
                 )
-            self._kinds[given.name] = _INPUTS[given.type]
-        self.inputs = frozenset(self._kinds)
+            self._kinds[given] = _INPUTS[kind]
         self.outputs: dict[str, int | None] = {
-            made.name: len(made.shape or ()) or None  # it says nothing, or [], where it does not know
-            for made in self._session.get_outputs()
-            if made.type in _OUTPUTS
+            name: rank or None  # 0 is what it says where it does not know
+            for name, kind, rank in made
+            if kind in _OUTPUTS
         }
         """Names of what it makes of floating-point numbers, each with its number of dimensions if that is declared."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,7 @@ from vrag.media.ref import OpenMedia
 from vrag.values.requests import Estimate, ModelRef
 from vrag.values.vectors import EmbeddingSpace, Item, Purpose
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-__all__ = ["SentenceModelEmbedder", "token_feeds"]
+__all__ = ["SentenceModelEmbedder"]
 
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 _POOLED: Final = "sentence_embedding"
@@ -130,14 +127,19 @@ class SentenceModelEmbedder(Embedder):
         return rows
 
     def _row(self, text: str, dimension: int | None) -> NDArray[np.float64]:
-        feeds = token_feeds(self._tokenizer, text.lower() if self._lower else text)
-        count = feeds["input_ids"].shape[1]
+        encoded = self._folder.encoded(self._tokenizer, text.lower() if self._lower else text)
+        ids = np.array([encoded.ids], np.int64)
+        feeds = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),  # nothing is padded, so every token counts
+            "token_type_ids": np.array([encoded.type_ids], np.int64),
+        }
+        count = ids.shape[1]
         if count == 0:
             return np.zeros(self._space.dimension)
         if self._pool is None:
             return self._checked(self._graph.run(self._output, feeds, (1, dimension))[0])
         tokens = self._graph.run(self._output, feeds, (1, count, dimension))[0]
-        # Nothing is padded, so every token counts.
         return self._checked(tokens[0] if self._pool == "cls" else tokens.mean(axis=0))
 
     def _checked(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -176,14 +178,3 @@ class SentenceModelEmbedder(Embedder):
                     f"modules.json has the layer '{shown(kind)}', which its graph leaves out", _EXPORT
                 )
         return chosen, pooling
-
-
-def token_feeds(tokenizer: Tokenizer, text: str) -> dict[str, NDArray[Any]]:
-    """What a graph is fed for one text: token ids, all of them attended to, of type 0; shape (1, tokens)."""
-    encoded = tokenizer.encode(text)
-    ids = np.array([encoded.ids], np.int64)
-    return {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
-        "token_type_ids": np.array([encoded.type_ids], np.int64),
-    }
