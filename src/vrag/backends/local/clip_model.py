@@ -26,7 +26,7 @@ from vrag.values.vectors import EmbeddingSpace, Item, Purpose
 __all__ = ["ClipModelEmbedder"]
 
 _TOKENS: Final = {"clip": 77, "siglip": 64}
-"""Model type -> how many tokens it reads where its files do not say (transformers, CLIPTextConfig and SiglipTextConfig)."""
+"""Model type -> how many tokens it reads where its files do not say (defaults of transformers, 2026-11-29)."""
 _TEXT_INPUTS: Final = ("input_ids", "attention_mask")
 _PICTURE_INPUTS: Final = ("pixel_values",)
 _EXPORT: Final = (
@@ -49,7 +49,7 @@ class ClipModelEmbedder(Embedder):
     The folder has `config.json` (`model_type` `clip` or `siglip`), `tokenizer.json`, `preprocessor_config.json`, and
     either `text_model.onnx` with `vision_model.onnx` or one `model.onnx`, each in `onnx/` or beside the others; their
     outputs are `text_embeds` and `image_embeds`, or, for `siglip` in two files, `pooler_output` (transformers and its
-    exporters, checked 2026-11-29). One file for both runs both for every item: two files are about twice as fast.
+    exporters, checked 2026-11-29). One file runs both halves for every item, so two are faster.
 
     Texts are put in lower case and cut to what the model reads; for `siglip` they are padded to it, as it was trained.
     Pictures go through `vrag.media.image.load_image` and are then resized, cropped and scaled as the folder says. Each
