@@ -142,8 +142,9 @@ class Calibrator:
     def current(self, store: VectorStore, embedder: Embedder, *, spend: bool = False) -> Calibration | None:
         """The calibration for what is in `store` now; None where there cannot be one.
 
-        That is: fewer than `FEWEST_PICTURES` under a model that was measured (others learn from the first one on), too few queries of the bank that are foreign to it, or an embedder that
-        costs money while `spend` is False (one that was made before is used then, old as it may be).
+        That is: fewer than `FEWEST_PICTURES` under a model that was measured (others learn from the first one on), too
+        few queries of the bank that are foreign to it, or an embedder that costs money while `spend` is False (one that
+        was made before is used then, old as it may be).
 
         Raises:
             BackendError: The index or the embedder failed.
