@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,11 +23,20 @@ from vrag.media.ref import MediaRef
 from vrag.provenance.certificates import ClaimSigner
 from vrag.provenance.checkpoints import CheckpointKeeper, checkpoint
 from vrag.provenance.marking import Marking, MarkingFacts, Watermarker, check_marking, finish, given_pictures
-from vrag.provenance.record import EditFacts, PartFacts, VideoFacts, edit_statement, video_statement
+from vrag.provenance.record import (
+    ChoiceFacts,
+    EditFacts,
+    Option,
+    PartFacts,
+    VideoFacts,
+    choice_statement,
+    edit_statement,
+    video_statement,
+)
 from vrag.provenance.signing import sign_envelope
 from vrag.values.assets import Review
 from vrag.values.briefs import PlannedVideo
-from vrag.values.canonical import JSON, to_json
+from vrag.values.canonical import JSON, digest_json, to_json
 from vrag.values.jobs import StepState
 from vrag.values.policy import Policy
 from vrag.values.requests import ModelRef
@@ -134,16 +144,19 @@ class Finishing:
 
     def record(self, step: Step, closed: GateError | None) -> None:
         """Write the signed record of a step together with its state `recorded`, and sign the ledger as it is then."""
-        drafted = self._edit(step) if step.kind == "edit" else self._video(step, closed)
-        envelope = sign_envelope(drafted.payload, self.signer)
+        drafts = [self._edit(step)] if step.kind == "edit" else [*self._choices(step), self._video(step, closed)]
+        signed = [(drafted, sign_envelope(drafted.payload, self.signer)) for drafted in drafts]
+
+        def append(connection: sqlite3.Connection) -> None:
+            for drafted, envelope in signed:
+                self.workspace.ledger.append(connection, drafted, envelope, public_key=self.signer.public_key)
+
         self.workspace.journal.advance(
             step.id,
             StepState.FINISHED,
             StepState.RECORDED,
             record_id=step.id,
-            within=lambda connection: self.workspace.ledger.append(
-                connection, drafted, envelope, public_key=self.signer.public_key
-            ),
+            within=append,
         )
         try:
             checkpoint(self.workspace.ledger, self.signer, keepers=self.keepers)
@@ -168,6 +181,33 @@ class Finishing:
             library_version=self.library_version,
         )
         return edit_statement(facts, policy=self.policy, clock=self.clock)
+
+    def _choices(self, step: Step) -> list[Draft]:
+        """One record for each choice among variants; the parts of a joined film have recorded theirs."""
+        if step.video.parts:
+            return []
+        made = ((edit, edit.choice) for source in step.video.sources for edit in source.edits)
+        return [
+            choice_statement(
+                ChoiceFacts(
+                    record_id=digest_json({"choice": edit.step_id, "for": step.id}),
+                    step_id=step.id,
+                    options=tuple(
+                        Option(media=one.media, record_id=edit.step_id, scores=one.scores) for one in choice.variants
+                    ),
+                    chosen=edit.variant,
+                    by=choice.by,
+                    is_person=False,
+                    started_at=step.created_at,
+                    finished_at=rfc3339(self.clock.now()),
+                    library_version=self.library_version,
+                ),
+                policy=self.policy,
+                clock=self.clock,
+            )
+            for edit, choice in made
+            if choice is not None
+        ]
 
     def _video(self, step: Step, closed: GateError | None) -> Draft:
         assert step.raw is not None and step.delivered is not None  # noqa: PT018  # written with `finished`

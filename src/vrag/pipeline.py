@@ -21,11 +21,12 @@ from vrag.errors import (
     VRAGError,
 )
 from vrag.finishing import Finishing
-from vrag.generation.plan import WaitingError, plan_video
+from vrag.generation.plan import WaitingError, choices_of, chosen, plan_video
 from vrag.generation.runner import Runner
 from vrag.interfaces import Inpainter, Signer, Storage, VideoGenerator
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.media.image import thumbnail
+from vrag.media.mask import overlay_mask
 from vrag.media.ref import MediaRef
 from vrag.provenance.certificates import ClaimSigner
 from vrag.provenance.checkpoints import CheckpointKeeper
@@ -36,7 +37,7 @@ from vrag.results import AssetView, BatchFailure, BatchResult, FinishedVideo, Re
 from vrag.sourcing import INPAINTER, Ask, Choose, Moderator, Sourcing
 from vrag.takedown import TakeDown
 from vrag.values.assets import check_knowledge_base_name
-from vrag.values.briefs import Brief, OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo
+from vrag.values.briefs import Brief, ChoiceRule, OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo
 from vrag.values.jobs import Event, StepState
 from vrag.values.policy import Caps, Policy
 from vrag.workspace import Workspace
@@ -94,7 +95,7 @@ class VRAGPipeline:
             watermarker: Puts an invisible mark into a film.
             keepers: Where the newest checkpoint of the ledger is kept outside the workspace.
             ask: Names a picture where none suits.
-            choose: Chooses among the variants of an edit.
+            choose: Chooses among the variants of an edit, before the policy does.
             hook: Told of every call that leaves this library.
             clock: Time and randomness.
 
@@ -227,8 +228,10 @@ class VRAGPipeline:
                 # What is not bought yet comes before what a person chooses.
                 waits_for = {wait.waits_for for wait in error.waits}
                 first: Literal["edit", "choice"] = "edit" if "edit" in waits_for else "choice"
-                edits = tuple(wait.edit for wait in error.waits if wait.waits_for == first)
-                waiting.append(OpenVideo(index=index, brief=brief, waits_for=first, edits=edits))
+                waits = [wait for wait in error.waits if wait.waits_for == first]
+                edits = tuple(wait.edit for wait in waits)
+                variants = tuple(wait.variants for wait in waits) if first == "choice" else ()
+                waiting.append(OpenVideo(index=index, brief=brief, waits_for=first, edits=edits, variants=variants))
                 used.update(edit.source.asset_id for edit in edits)
             except VRAGError as error:
                 failures.append(PlanFailure(index=index, brief=brief, error=error.to_json()))
@@ -236,16 +239,12 @@ class VRAGPipeline:
 
     def _plan_one(self, brief: Brief, used: set[str]) -> PlannedVideo:
         """Plan one brief; `used` holds the pictures of the batch so far, and gets this one's."""
-        name = brief.model or (next(iter(self.generators)) if len(self.generators) == 1 else None)
-        if name not in self.generators or name is None:
-            raise UsageError(
-                f"Name a generator, not {name!r}; there are: {', '.join(sorted(self.generators)) or 'none'}."
-            )
+        name, generator = self._generator(brief)
         once = self.policy.reuse == "once a batch"
         planned = plan_video(
             brief,
             name=name,
-            generator=self.generators[name],
+            generator=generator,
             scope=self._scope(brief),
             pick=lambda shot, able: self._sourcing.pick(shot, able, used if once else frozenset()),
         )
@@ -253,6 +252,14 @@ class VRAGPipeline:
         self._sourcing.moderate(planned)
         used.update(source.asset_id for source in planned.sources)
         return planned
+
+    def _generator(self, brief: Brief) -> tuple[str, VideoGenerator]:
+        name = brief.model or (next(iter(self.generators)) if len(self.generators) == 1 else None)
+        if name not in self.generators or name is None:
+            raise UsageError(
+                f"Name a generator, not {name!r}; there are: {', '.join(sorted(self.generators)) or 'none'}."
+            )
+        return name, self.generators[name]
 
     def _scope(self, brief: Brief) -> str:
         # The same picture in two knowledge bases is two purchases: a record of one names no asset of the other.
@@ -284,8 +291,13 @@ class VRAGPipeline:
                 bought.result()
             except VRAGError as error:
                 failed[step_id] = error
+        return self._replanned(plan, {one.index: one.brief for one in plan.open}, failed)
+
+    def _replanned(
+        self, plan: Plan, waiting: Mapping[int, Brief], failed: Mapping[str, VRAGError] | None = None
+    ) -> Plan:
+        """The plan with its open rows planned again."""
         used = {source.asset_id for video in plan.videos for source in video.sources}
-        waiting = {one.index: one.brief for one in plan.open}
         again = self._plan(waiting, used if self.policy.reuse == "once a batch" else set(), failed)
         return Plan(
             videos=(*plan.videos, *again.videos),
@@ -298,10 +310,16 @@ class VRAGPipeline:
         """The plan to look at: every picture as the model will see it, with prompt and price."""
 
         def small(ref: MediaRef) -> bytes:
-            with self._storage.open(ref) as stream:
-                return thumbnail(stream.read(), ref.sha256[:12], max_side_px=480)
+            return thumbnail(self._read(ref), ref.sha256[:12], max_side_px=480)
 
-        return ContactSheet(plan=plan, thumbnail=small)
+        def masked(ref: MediaRef, mask: MediaRef) -> bytes:
+            return overlay_mask(self._read(ref), self._read(mask), name=ref.sha256[:12], max_side_px=480)
+
+        return ContactSheet(plan=plan, thumbnail=small, overlay=masked)
+
+    def _read(self, ref: MediaRef) -> bytes:
+        with self._storage.open(ref) as stream:
+            return stream.read()
 
     def formats(self, brief: Brief, sizes_px: Iterable[tuple[int, int]]) -> list[Brief]:
         """Briefs for the same film in several shapes, all from the one picture that suits best.
@@ -313,16 +331,32 @@ class VRAGPipeline:
         Raises:
             NoSuitableImageError: No picture suits.
         """
-        found = self._plan({0: evolve(brief, edits=())}, set())
-        if found.failures:
-            self._plan_one(evolve(brief, edits=()), set())  # raises what was only listed
-        pictures = [source.asset_id for source in found.videos[0].sources]
-        pinned = evolve(
-            brief,
-            picture=pictures[0] if pictures and not brief.shots else brief.picture,
-            shots=tuple(evolve(shot, picture=asset) for shot, asset in zip(brief.shots, pictures, strict=False)),
-        )
+        _, generator = self._generator(brief)
+        pinned = self._sourcing.pinned(brief, generator.capabilities)
         return [evolve(pinned, width_px=width_px, height_px=height_px) for width_px, height_px in sizes_px]
+
+    def choose(self, plan: Plan, choices: int | ChoiceRule | Mapping[str, int | ChoiceRule]) -> Plan:
+        """Choose among the variants that a plan waits with, and plan again what waited for that. Nothing is bought.
+
+        Args:
+            plan: From `plan` or `prepare`, in this workspace.
+            choices: A number from 1, or a rule (`sharpest`, `least changed`), for every edit that waits; or one for each
+                edit by its id, of which the first digits are enough.
+
+        Raises:
+            UsageError: No edit that waits for a choice has this id, or several have; or nothing waits at all; or one
+                number was given where several edits wait.
+        """
+        waiting = {edit.step_id: edit for one in plan.open if one.waits_for == "choice" for edit in one.edits}
+        taken = choices_of(waiting, choices)
+        rows: dict[int, Brief] = {}
+        for one in plan.open:
+            brief = one.brief
+            for edit in one.edits if one.waits_for == "choice" else ():
+                if edit.step_id in taken:
+                    brief = chosen(brief, edit, taken[edit.step_id])
+            rows[one.index] = brief
+        return self._replanned(plan, rows)
 
     # -- buy
 
@@ -343,7 +377,7 @@ class VRAGPipeline:
         if plan.open:
             raise UsageError(
                 f"{len(plan.open)} of the videos wait for an edit or a choice; nothing was submitted.",
-                hint="pipeline.prepare(plan, approved=plan.digest), or choose a variant with Edit(choose=…)",
+                hint="pipeline.prepare(plan, approved=plan.digest), or pipeline.choose(plan, 1)",
             )
         self._write_down(plan.videos, self._run_id(), budget_usd)
         return [self._ticket(planned.step_id) for planned in plan.videos]
@@ -616,5 +650,5 @@ class VRAGPipeline:
 def _choose_first(edit: PlannedEdit) -> UsageError:
     return UsageError(
         f"The edit '{edit.request.operation}' has several variants ({edit.step_id[:12]}…); a person chooses one.",
-        hint="Edit(choose=1), or choose=… for the pipeline",
+        hint="Edit(choose=1), Edit(choose='sharpest'), or --choose 1 on the command line",
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from io import BytesIO
-from typing import Protocol
+from typing import Protocol, get_args
 
 from attrs import evolve, frozen
 
@@ -19,7 +19,7 @@ from vrag.errors import (
     UnsupportedRequestError,
     UsageError,
 )
-from vrag.generation.plan import Picked, Wait, WaitingError
+from vrag.generation.plan import Picked, Wait, WaitingError, shot_briefs, unedited
 from vrag.interfaces import Inpainter, Storage
 from vrag.knowledge.knowledge_base import KnowledgeBase
 from vrag.knowledge.selection import Selection
@@ -28,8 +28,21 @@ from vrag.media.image import conform, edit_base
 from vrag.media.mask import resize_mask
 from vrag.media.mask_draw import draw_mask
 from vrag.media.ref import MediaRef
+from vrag.media.variants import change, repainted, sharpness
 from vrag.values.assets import Asset
-from vrag.values.briefs import AppliedEdit, Brief, Conformed, Edit, PlannedEdit, PlannedVideo, Source
+from vrag.values.briefs import (
+    AppliedEdit,
+    Brief,
+    Choice,
+    ChoiceRule,
+    Conformed,
+    Edit,
+    PlannedEdit,
+    PlannedVideo,
+    Source,
+    Variant,
+    best_variant,
+)
 from vrag.values.jobs import StepState
 from vrag.values.policy import Policy
 from vrag.values.requests import EditRequest, VideoCapabilities, purchase_id
@@ -95,10 +108,7 @@ class Sourcing:
             return
         request = planned.request
         texts = [shot.prompt for shot in request.shots] + [request.negative_prompt or ""]
-        pictures = []
-        for source in planned.sources:
-            with self.storage.open(source.conformed.media) as stream:
-                pictures.append(stream.read())
+        pictures = [self._bytes(source.conformed.media) for source in planned.sources]
         verdict = self.moderator.check([text for text in texts if text], pictures)
         if not verdict.allowed:
             raise ContentRejectedError(
@@ -146,6 +156,19 @@ class Sourcing:
         for edit in brief.edits:
             source, data = self._edited(edit, brief, source, data, candidates, settings)
         return Picked(source=self._fitted(brief, capabilities, source, data), candidates=candidates, settings=settings)
+
+    def pinned(self, brief: Brief, capabilities: VideoCapabilities) -> Brief:
+        """The brief with the picture named that suits best, for each shot of a storyboard; edits are not asked for yet.
+
+        Raises:
+            NoSuitableImageError: None suits.
+        """
+        found = [None if one.text_only else self.pick(one, capabilities) for one in shot_briefs(unedited(brief))]
+        pictures = [None if pick is None else pick.source.asset_id for pick in found]
+        if not brief.shots:
+            return evolve(brief, picture=pictures[0])
+        shots = tuple(evolve(shot, picture=one) for shot, one in zip(brief.shots, pictures, strict=True))
+        return evolve(brief, shots=shots)
 
     # -- which one
 
@@ -209,6 +232,8 @@ class Sourcing:
             JobFailedError: It was tried and failed.
         """
         planned = self._plan_edit(edit, brief, source, data, candidates, settings)
+        if planned is None:
+            return source, data
         try:
             step = self.workspace.journal.get(planned.step_id)
         except NotFoundError:
@@ -227,11 +252,10 @@ class Sourcing:
             )
         if step.state is not StepState.DELIVERED:
             raise WaitingError(Wait(waits_for="edit", edit=planned))
-        variant = self._variant(edit, planned, step)
+        variant, choice = self._variant(edit, planned, step)
         media = step.outputs[variant - 1]
-        with self.storage.open(media) as stream:
-            edited = stream.read()
-        applied = AppliedEdit(step_id=step.id, operation=edit.operation, media=media, variant=variant)
+        edited = self._bytes(media)
+        applied = AppliedEdit(step_id=step.id, operation=edit.operation, media=media, variant=variant, choice=choice)
         return evolve(source, edits=(*source.edits, applied)), edited
 
     def _plan_edit(
@@ -242,7 +266,8 @@ class Sourcing:
         data: bytes,
         candidates: tuple[Candidate, ...],
         settings: Mapping[str, str | float],
-    ) -> PlannedEdit:
+    ) -> PlannedEdit | None:
+        """The purchase, or None where the picture has the shape of the video already and nothing is to be added."""
         inpainter = self.inpainter
         if inpainter is None:
             raise UnsupportedRequestError(
@@ -264,6 +289,8 @@ class Sourcing:
             if edit.operation != "outpaint":
                 raise UsageError(f"Only 'outpaint' grows to the shape of the video, not '{edit.operation}'.")
             extend_px = outpaint_margins(width_px, height_px, brief.width_px / brief.height_px)
+            if not any(extend_px):
+                return None
         request = EditRequest(
             operation=edit.operation,
             image=image,
@@ -281,6 +308,11 @@ class Sourcing:
             raise UnsupportedRequestError(
                 f"The inpainter ({inpainter.model}) refuses: " + " ".join(p.message for p in refused), problems=refused
             )
+        if edit.choose == "least changed" and mask is None and extend_px is None:
+            raise UsageError(
+                f"'least changed' compares what lies outside of a mask, and this edit ('{edit.operation}') has none.",
+                hint="Edit(choose='sharpest'), or a number",
+            )
         given = Conformed(media=image, crop_px=base.crop_px, mode="contain")
         return PlannedEdit(
             step_id=purchase_id(request, inpainter.model, scope=self.scope(brief), take=edit.take),
@@ -295,16 +327,51 @@ class Sourcing:
             unmet=tuple(problem for problem in problems if problem.kind == "unmet"),
         )
 
-    def _variant(self, edit: Edit, planned: PlannedEdit, step: Step) -> int:
+    def _variant(self, edit: Edit, planned: PlannedEdit, step: Step) -> tuple[int, Choice | None]:
+        """The number of the variant that goes on, and how it was chosen where there are several."""
         made = step.outputs
-        chosen = edit.choose or (1 if len(made) == 1 else None)
-        if chosen is None and self.choose is not None:
-            chosen = self.choose(planned, made)
-        if chosen is None:
-            raise WaitingError(Wait(waits_for="choice", edit=planned))
-        if not 1 <= chosen <= len(made):
-            raise UsageError(f"There is no variant {chosen} of this edit; it has {len(made)}.", hint="Edit(choose=1)")
-        return chosen
+        asked, by = edit.choose, "number in the brief"
+        if asked is None and len(made) > 1 and self.choose is not None:
+            asked, by = self.choose(planned, made), "function of the pipeline"
+        if asked is None and self.policy.choose != "person":
+            asked = self.policy.choose
+        if len(made) == 1 and not isinstance(asked, int):
+            return 1, None
+        variants = tuple(Variant(media=media) for media in made)
+        number = asked if isinstance(asked, int) else None
+        if isinstance(asked, str):
+            by, variants = asked, self._measured(planned, made, asked)
+            number = best_variant(asked, variants)
+        if number is None:
+            variants = self._measured(planned, made, *get_args(ChoiceRule))
+            raise WaitingError(Wait(waits_for="choice", edit=planned, variants=variants))
+        if not 1 <= number <= len(made):
+            raise UsageError(f"There is no variant {number} of this edit; it has {len(made)}.", hint="Edit(choose=1)")
+        return number, None if len(made) == 1 else Choice(by=by, variants=variants)
+
+    def _measured(self, planned: PlannedEdit, made: Sequence[MediaRef], *rules: ChoiceRule) -> tuple[Variant, ...]:
+        request = planned.request
+        before = self._bytes(request.image)
+        white = repainted(
+            request.image.width_px or 0,
+            request.image.height_px or 0,
+            mask=None if request.mask is None else self._bytes(request.mask),
+            extend_px=request.extend_px,
+        )
+        measured = []
+        for media in made:
+            data = self._bytes(media)
+            scores: dict[str, float | None] = {
+                rule: sharpness(data, white) if rule == "sharpest" else change(before, data, white, request.extend_px)
+                for rule in rules
+            }
+            known = {rule: score for rule, score in scores.items() if score is not None}
+            measured.append(Variant(media=media, scores=known))
+        return tuple(measured)
+
+    def _bytes(self, media: MediaRef) -> bytes:
+        with self.storage.open(media) as stream:
+            return stream.read()
 
     # -- the shape of the video
 

@@ -20,7 +20,7 @@ import vrag
 from vrag.cli import main
 from vrag.cli.app import EXIT_CODES, app
 from vrag.cli.demo import demo_photos
-from vrag.cli.videos import free_path, slug
+from vrag.cli.targets import free_path, slug
 
 SOURCES = Path(vrag.__file__).parent
 

@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import pytest
 from attrs import evolve
@@ -13,6 +14,7 @@ from vrag.errors import (
     BudgetError,
     GateError,
     JobFailedError,
+    NoSuitableImageError,
     NotFoundError,
     PlanChangedError,
     UnsupportedRequestError,
@@ -25,7 +27,7 @@ from vrag.provenance.audit import verify_workspace
 from vrag.provenance.lineage import sources_of, used_in
 from vrag.provenance.verify import verify_file
 from vrag.testing import FakeInpainter, FakeVideoGenerator
-from vrag.values.briefs import Edit
+from vrag.values.briefs import Edit, ShotBrief
 
 HEAD = MaskSpec.ellipse(0.45, 0.1, 0.75, 0.6, unit="fraction")
 CORNER = MaskSpec.rectangle(0.0, 0.8, 0.2, 1.0, unit="fraction")
@@ -371,3 +373,89 @@ def test_formats_are_siblings_of_one_picture_with_their_crops_recorded(fake):
     delivered = {node.sha256 for node in family.of_kind("video")}
     assert delivered >= {video.media.sha256 for video in films}
     assert len(film.charges) == 3
+
+
+SHAPES = [(64, 36), (36, 64), (48, 48)]
+
+
+def decoded(video):
+    """The frames of the delivered film."""
+    with video.open() as stream, av.open(io.BytesIO(stream.read())) as film:
+        return [frame.to_ndarray(format="rgb24").astype(np.int16) for frame in film.decode(video=0)]
+
+
+def test_formats_outpaint_the_same_picture_to_each_shape_that_it_has_not(fake):
+    pipeline, inpainter, film = fake()
+    brief = evolve(HERON, edits=(Edit(operation="outpaint", to_video_shape=True),))
+    briefs = pipeline.formats(brief, SHAPES)
+    result = pipeline.run(briefs)
+    assert (sorted(result.done), result.failed) == ([0, 1, 2], ())
+    films = [result.done[row] for row in range(3)]
+    assert len({video.sources[0].asset_id for video in films}) == 1
+    # The photograph is 16:9 already: nothing is bought for that one.
+    assert [len(video.sources[0].edits) for video in films] == [0, 1, 1]
+    assert len(inpainter.calls) == 2
+    for video, (width_px, height_px) in zip(films, SHAPES, strict=True):
+        media = video.sources[0].edits[0].media if video.sources[0].edits else video.sources[0].original
+        left, top, right, bottom = video.sources[0].conformed.crop_px
+        assert (right - left) >= media.width_px - 2
+        assert (bottom - top) >= media.height_px - 2
+        assert width_px / height_px == pytest.approx(media.width_px / media.height_px, rel=0.01)
+    family = used_in(pipeline.workspace.ledger, films[0].sources[0].asset_id)
+    assert {node.sha256 for node in family.of_kind("video")} >= {video.media.sha256 for video in films}
+    assert len({video.media.sha256 for video in films}) == len(film.charges) == 3
+
+
+def test_formats_of_one_edited_still_are_films_that_show_it(studio):
+    """With the real eraser and the real camera: what was erased is in none of the three films."""
+    pipeline = studio()
+    brief = evolve(HERON, edits=(ERASE,), fit="subject", width_px=160, height_px=90, action_prompt="static shot")
+    sizes = [(160, 90), (90, 160), (96, 96)]
+    plain = pipeline.run(pipeline.formats(evolve(brief, edits=()), sizes))
+    edited = pipeline.run(pipeline.formats(brief, sizes))
+    assert sorted(edited.done) == sorted(plain.done) == [0, 1, 2]
+    assert len({video.sources[0].edits[0].step_id for video in edited.done.values()}) == 1
+    for row, (width_px, height_px) in enumerate(sizes):
+        video = edited.done[row]
+        frames = decoded(video)
+        assert {frame.shape for frame in frames} == {(height_px, width_px, 3)}
+        assert len(frames) == 4
+        # Where the two stills differ, each frame is the edited one.
+        still, before = (
+            np.asarray(
+                Image.fromarray(pixels(pipeline, one.sources[0].conformed.media).astype(np.uint8)).resize(
+                    (width_px, height_px), Image.Resampling.BOX
+                ),
+                np.int16,
+            )
+            for one in (video, plain.done[row])
+        )
+        erased = np.abs(still - before).max(axis=2) > 60
+        assert erased.mean() > 0.005
+        for frame in frames:
+            assert np.abs(frame - still)[erased].mean() < 0.3 * np.abs(frame - before)[erased].mean()
+        assert video.verify().ok
+
+
+def test_formats_of_a_storyboard_pin_the_picture_of_each_shot(fake):
+    pipeline, inpainter, _ = fake()
+    # The same picture twice, and an edit of a shot of its own.
+    shots = (
+        ShotBrief(object_prompt="heron"),
+        ShotBrief(object_prompt="heron", edits=(ERASE,)),
+        ShotBrief(object_prompt="mountain lake"),
+    )
+    story = evolve(HERON, object_prompt=None, edits=(), shots=shots)
+    briefs = pipeline.formats(story, SHAPES)
+    assert inpainter.calls == ()
+    pinned = [[shot.picture for shot in brief.shots] for brief in briefs]
+    assert pinned[0] == pinned[1] == pinned[2]
+    assert pinned[0][0] == pinned[0][1] != pinned[0][2]
+    result = pipeline.run(briefs)
+    assert (sorted(result.done), len(inpainter.calls)) == ([0, 1, 2], 1)
+
+
+def test_formats_of_what_no_picture_suits_say_so(fake):
+    pipeline, _, _ = fake()
+    with pytest.raises(NoSuitableImageError):
+        pipeline.formats(evolve(HERON, object_prompt="quantum tax form"), SHAPES)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrag.cli.choices import read_choices
+from vrag.cli.plans import next_step, place, plan_document, read_plan, show_plan, write_plan
 from vrag.cli.session import Session, session_options
-from vrag.cli.videos import approve, brief_options, configured_brief, describe, free_path, slug, usd
+from vrag.cli.targets import free_path, slug
+from vrag.cli.videos import approve, brief_options, configured_brief, describe
 from vrag.errors import (
-    FormatVersionError,
     JobUndecidedError,
-    PlanChangedError,
     UsageError,
     VRAGError,
 )
-from vrag.values.canonical import JSON, from_json, to_json
+from vrag.values.canonical import JSON
 
 if TYPE_CHECKING:
     from vrag.batches import Batch, BatchBrief
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from vrag.values.briefs import Plan
 
 __all__ = ["batch", "plan", "prepare", "submit"]
-
-_FORMAT = 1
-_MAX_PLAN_BYTES = 256 << 20
 
 
 def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,11 +79,11 @@ def plan(session: Session, *, target: str | None, sheet: str | None, overwrite: 
     rows = _rows(session, **asked)
     with session.pipeline() as pipeline:
         found = pipeline.plan(rows.briefs)
-        _show_plan(session, found, rows)
-        _write_plan(session, pipeline, found, target, sheet, overwrite=overwrite)
-    session.output.document(_document(found, rows))
+        show_plan(session, found, rows)
+        write_plan(session, pipeline, found, target, sheet, overwrite=overwrite)
+    session.output.document(plan_document(found, rows))
     if target is not None and (found.videos or found.open):
-        session.next_step("prepare" if found.open else "submit", target)
+        next_step(session, found, target)
     return _exit_code(len(found.videos) + len(found.open), len(found.failures) + len(rows.problems))
 
 
@@ -93,29 +91,46 @@ def plan(session: Session, *, target: str | None, sheet: str | None, overwrite: 
 @click.argument("file")
 @click.option("-o", "--output", "target", metavar="FILE", help="Where the new plan goes. [default: FILE]")
 @click.option("--html", "sheet", metavar="FILE", help="Write a contact sheet of the new plan.")
+@click.option(
+    "--choose", "choices", multiple=True, metavar="[EDIT=]N|RULE", help="The variant of an edit; may be given again."
+)
 @_money_options
 @session_options
 def prepare(
-    session: Session, *, file: str, target: str | None, sheet: str | None, budget_usd: float | None, yes: bool
+    session: Session,
+    *,
+    file: str,
+    target: str | None,
+    sheet: str | None,
+    choices: tuple[str, ...],
+    budget_usd: float | None,
+    yes: bool,
 ) -> int:
-    """Buy the edits that a plan waits for, and plan again what waited.
+    """Buy the edits that a plan waits for, choose among their variants, and plan again what waited.
+
+    A variant is chosen by its number, or by what is measured: `sharpest` has most detail in what was repainted,
+    `least-changed` kept the rest of the picture best. EDIT is the first digits of an edit, as the plan shows it.
 
     \b
-    Example:
-      vrag prepare plan.json --budget-usd 2 && vrag submit plan.json --budget-usd 20
+    Examples:
+      vrag prepare plan.json --budget-usd 2 --html plan.html
+      vrag prepare plan.json --choose 2
+      vrag prepare plan.json --choose 3fa9c1=2 --choose 77b0d2=sharpest
     """  # noqa: D301  # \b is click's mark for "do not wrap"
-    found = _read_plan(Path(file))
+    found = read_plan(Path(file))
     with session.pipeline() as pipeline:
+        if choices:
+            found = pipeline.choose(found, read_choices(choices))
         edits = found.edits
-        if not edits:
+        if not edits and not choices:
             session.output.say("The plan waits for no edit.")
-        else:
+        elif edits:
             approve(session, [edit.estimate.usd_micros for edit in edits], "edits", budget_usd=budget_usd, yes=yes)
             found = pipeline.prepare(found, approved=found.digest, budget_usd=budget_usd)
-        _show_plan(session, found, None)
-        _write_plan(session, pipeline, found, target or file, sheet, overwrite=True)
-    session.output.document(_document(found, None))
-    session.next_step("prepare" if found.edits else "submit", target or file)
+        show_plan(session, found, None)
+        write_plan(session, pipeline, found, target or file, sheet, overwrite=True)
+    session.output.document(plan_document(found, None))
+    next_step(session, found, target or file)
     return _exit_code(len(found.videos) + len(found.open), len(found.failures))
 
 
@@ -132,7 +147,7 @@ def submit(session: Session, *, file: str, folder: str, budget_usd: float | None
       vrag submit plan.json --budget-usd 20 -o films
       vrag submit plan.json --yes
     """  # noqa: D301  # \b is click's mark for "do not wrap"
-    found = _read_plan(Path(file))
+    found = read_plan(Path(file))
     with session.pipeline() as pipeline:
         return _make(session, pipeline, found, None, _folder(folder), budget_usd=budget_usd, yes=yes)
 
@@ -158,7 +173,7 @@ def batch(session: Session, *, folder: str, budget_usd: float | None, yes: bool,
     out = _folder(folder)
     with session.pipeline() as pipeline:
         found = pipeline.plan(rows.briefs)
-        _show_plan(session, found, rows)
+        show_plan(session, found, rows)
         while found.edits:
             prices = [edit.estimate.usd_micros for edit in found.edits]
             approve(session, prices, "edits", budget_usd=budget_usd, yes=yes)
@@ -226,92 +241,6 @@ def _folder(name: str) -> Path:
     return folder
 
 
-# -- plans on paper
-
-
-def _show_plan(session: Session, found: Plan, rows: Batch | None) -> None:
-    output = session.output
-    lines = [row.line for row in rows.rows] if rows else []
-    output.say(
-        f"planned: {len(found.videos)}, waiting: {len(found.open)}, "
-        f"not possible: {len(found.failures) + (len(rows.problems) if rows else 0)}"
-    )
-    output.table(
-        ("row", "price, USD", "picture", "prompt"),
-        [
-            (
-                _place(lines, index),
-                usd(video.estimate.usd_micros),
-                ", ".join(source.caption or source.file_name for source in video.sources)[:40] or "none",
-                " / ".join(shot.prompt for shot in video.request.shots)[:80],
-            )
-            for index, video in zip(found.rows, found.videos, strict=True)
-        ],
-    )
-    for one in found.open:
-        output.say(f"row {_place(lines, one.index)}: waits for {len(one.edits)} {one.waits_for}(s)")
-    for failure in found.failures:
-        output.say(f"row {_place(lines, failure.index)}: {failure.error['message']}")
-    for problem in rows.problems if rows else ():
-        output.say(f"line {problem.line}: {problem.message}")
-    output.say(f"price: {usd(found.usd_micros)} USD")
-    output.say(f"digest: {found.digest}")
-
-
-def _place(lines: list[int | None], index: int) -> str:
-    line = lines[index] if index < len(lines) else None
-    return str(index + 1) if line is None else f"{index + 1} (line {line})"
-
-
-def _document(found: Plan, rows: Batch | None) -> dict[str, JSON]:
-    return {
-        "digest": found.digest,
-        "usd_micros": found.usd_micros,
-        "plan": to_json(found),
-        "problems": [{"line": problem.line, "message": problem.message} for problem in (rows.problems if rows else ())],
-    }
-
-
-def _write_plan(
-    session: Session, pipeline: VRAGPipeline, found: Plan, target: str | None, sheet: str | None, *, overwrite: bool
-) -> None:
-    from vrag.media.files import write_new  # noqa: PLC0415  # only where something is written
-
-    if target is not None:
-        content = {"format": _FORMAT, "digest": found.digest, "plan": to_json(found)}
-        write_new(Path(target), [json.dumps(content, indent=1).encode()], overwrite=overwrite)
-        session.output.say(f"plan: {target}")
-    if sheet is not None:
-        write_new(Path(sheet), [pipeline.contact_sheet(found).to_html().encode()], overwrite=overwrite)
-        session.output.say(f"contact sheet: {sheet}")
-
-
-def _read_plan(path: Path) -> Plan:
-    from vrag.values.briefs import Plan  # noqa: PLC0415  # beside what it needs
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_PLAN_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"The plan '{path}' cannot be read: {error.strerror}.", hint="vrag plan FILE -o plan.json"
-        ) from error
-    try:
-        content = json.loads(data)
-        version, digest, body = content["format"], content["digest"], content["plan"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not a plan of vrag.", hint="vrag plan FILE -o plan.json") from error
-    if version != _FORMAT:
-        raise FormatVersionError(f"The plan '{path}' has format {version!r:.20}; this release reads {_FORMAT}.")
-    found = from_json(Plan, body)
-    if found.digest != digest:
-        raise PlanChangedError(
-            f"The plan '{path}' was changed after it was made: its digest is {found.digest[:12]}…, not {str(digest)[:12]}….",
-            hint="vrag plan FILE -o plan.json",
-        )
-    return found
-
-
 # -- videos
 
 
@@ -333,7 +262,8 @@ def _make(
     for one in found.open:
         names = ", ".join(edit.step_id[:12] for edit in one.edits)
         message = f"It waits for a {one.waits_for} ({names})."
-        failed[one.index] = {"error": "open", "message": message, "hint": "vrag prepare plan.json"}
+        hint = "vrag prepare plan.json" if one.waits_for == "edit" else "--choose 1, or --choose sharpest"
+        failed[one.index] = {"error": "open", "message": message, "hint": hint}
     undecided: dict[int, dict[str, JSON]] = {}
     done: list[dict[str, JSON]] = []
     if ready.videos:
@@ -389,7 +319,7 @@ def _report(
     output.say(f"videos: {len(done)} in {folder}; failed: {len(failed)}; undecided: {len(undecided)}")
     lines = [row.line for row in rows.rows] if rows else []
     for index, error in sorted({**failed, **undecided}.items()):
-        output.say(f"row {_place(lines, index)}: {error['message']}")
+        output.say(f"row {place(lines, index)}: {error['message']}")
     again = folder / "failed.jsonl"
     if failed and rows:
         text = "".join(json.dumps(rows.rows[index].to_row(), ensure_ascii=False) + "\n" for index in sorted(failed))

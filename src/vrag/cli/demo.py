@@ -12,7 +12,8 @@ import click
 
 from vrag.cli.output import Output
 from vrag.cli.report import shown_picture
-from vrag.cli.videos import describe, slug
+from vrag.cli.targets import slug
+from vrag.cli.videos import describe
 from vrag.clock import SystemClock, rfc3339
 from vrag.compose.configuration import read_configuration
 from vrag.errors import AlreadyExistsError, NoSuitableImageError, VRAGError

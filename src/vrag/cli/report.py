@@ -211,7 +211,7 @@ class _Collect:
         self._pictures: dict[tuple[str, int], Picture | None] = {}
 
     def page(self, step: Step) -> VideoPage:
-        from vrag.cli.videos import slug  # noqa: PLC0415  # as above
+        from vrag.cli.targets import slug  # noqa: PLC0415  # as above
         from vrag.provenance.lineage import sources_of  # noqa: PLC0415  # as above
         from vrag.provenance.report.edits import shown_edits  # noqa: PLC0415  # as above
         from vrag.provenance.report.page import VideoPage  # noqa: PLC0415  # as above

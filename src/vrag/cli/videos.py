@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,32 +14,32 @@ import click
 from attrs import evolve
 
 from vrag.cli.audit import is_database, read_key, verify_ledger_at
+from vrag.cli.choices import choosing, read_choice
 from vrag.cli.output import Progress
 from vrag.cli.session import Session, knowledge_base_option, session_options
-from vrag.errors import AlreadyExistsError, BudgetError, NotFoundError, UsageError
+from vrag.cli.targets import target_of
+from vrag.errors import BudgetError, UsageError
 from vrag.values.canonical import JSON, from_json, to_json
 
 if TYPE_CHECKING:
     from vrag.pipeline import VRAGPipeline
     from vrag.provenance.verify import Verification
     from vrag.results import FinishedVideo
-    from vrag.values.briefs import Brief, ShotBrief
+    from vrag.values.briefs import Brief
     from vrag.values.jobs import Event
 
 __all__ = [
     "approve",
+    "ask_price",
     "brief_options",
     "configured_brief",
     "describe",
-    "free_path",
     "generate",
     "key",
-    "slug",
     "usd",
     "verify",
 ]
 
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
 
 
@@ -68,6 +67,9 @@ def brief_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--mood", metavar="TEXT", help='Such as "calm".'),
         click.option("--lighting", metavar="TEXT", help='Such as "golden hour".'),
         click.option("--take", type=click.IntRange(min=1), help="2 makes a second video of the same request."),
+        click.option(
+            "--choose", metavar="N|RULE", help="The variant of an edit: a number, sharpest, or least-changed."
+        ),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
@@ -79,6 +81,9 @@ def brief_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", type=int, help="The same seed gives the same film, on models that have one.")
 @brief_options
 @click.option("-o", "--output", "target", metavar="FILE", help="The MP4 to write. [default: named after the object]")
+@click.option(
+    "--formats", metavar="LIST", help="Siblings of one picture, such as 16:9,9:16,1:1; -o a.mp4 gives a-16x9.mp4."
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
 @click.option("--budget-usd", type=click.FloatRange(min=0), metavar="USD", help="Buy up to this price, unasked.")
 @click.option("--yes", is_flag=True, help="Buy without asking.")
@@ -88,6 +93,7 @@ def generate(
     *,
     kb: str | None,
     target: str | None,
+    formats: str | None,
     overwrite: bool,
     budget_usd: float | None,
     yes: bool,
@@ -103,20 +109,31 @@ def generate(
       vrag generate --kb brand --object "red shoes" --action "camera pans down" -o shoes.mp4
       vrag generate --kb brand --object "red shoes" --size 720x1280 --duration 4 --fit subject
       vrag generate --kb brand --brief storyboard.json -o story.mp4
+      vrag generate --kb brand --object "red shoes" --formats 16:9,9:16,1:1 -o shoes.mp4
     """  # noqa: D301  # \b is click's mark for "do not wrap"
+    from vrag.cli.formats import generate_formats, read_formats, targets  # noqa: PLC0415  # it needs what is here
+
     brief = configured_brief(session, kb, asked)
+    sizes = {} if formats is None else read_formats(formats, brief)
     if not (brief.object_prompt or brief.template or brief.picture or brief.shots):
         raise UsageError(
             "Say what the video shows.", hint='vrag generate --object "red shoes" --action "camera pans down"'
         )
-    path = _target(target, brief, overwrite=overwrite)
+    paths = (
+        targets(target, brief, sizes, overwrite=overwrite) if sizes else [target_of(target, brief, overwrite=overwrite)]
+    )
     output = session.output
     if not brief.text_only:
         session.require_made(session.knowledge_base_name(brief.knowledge_base))
     with session.pipeline() as pipeline:
         if not brief.text_only:
             session.require_filled(pipeline.knowledge_base(brief.knowledge_base))
-        _approve(session, pipeline, brief, budget_usd=budget_usd, yes=yes)
+        if sizes:
+            return generate_formats(
+                session, pipeline, brief, sizes, paths, overwrite=overwrite, budget_usd=budget_usd, yes=yes
+            )
+        (path,) = paths
+        ask_price(session, pipeline, [brief], budget_usd=budget_usd, yes=yes)
         with output.progress("video") as progress:
             video = pipeline.generate(brief, budget_usd=budget_usd, notify=lambda event: _show(event, progress))
         video.save(path, overwrite=overwrite)
@@ -135,21 +152,20 @@ def generate(
     return 0
 
 
-def _approve(session: Session, pipeline: VRAGPipeline, brief: Brief, *, budget_usd: float | None, yes: bool) -> None:
-    """Show what one video costs, edits first, and ask once."""
-    found = pipeline.plan(brief)
+def ask_price(
+    session: Session, pipeline: VRAGPipeline, briefs: list[Brief], *, budget_usd: float | None, yes: bool
+) -> None:
+    """Show what videos cost, edits first, and ask once. What cannot be planned costs nothing; making it says why."""
+    from vrag.generation.plan import unedited  # noqa: PLC0415  # beside its use
+
+    found = pipeline.plan(briefs)
     if found.open:
         # The film itself is priced on the picture as it is; an edit changes no price of a film.
-        found = evolve(found, videos=pipeline.plan(evolve(brief, edits=(), shots=_unedited(brief))).videos)
-    if found.failures:
-        return  # `generate` raises it, with everything that belongs to it
+        found = evolve(found, videos=pipeline.plan(map(unedited, briefs)).videos)
     estimates = [edit.estimate for edit in found.edits] + [video.estimate for video in found.videos]
     prices = [estimate.usd_micros for estimate in estimates]
-    approve(session, prices, "purchases" if found.edits else "video", budget_usd=budget_usd, yes=yes)
-
-
-def _unedited(brief: Brief) -> tuple[ShotBrief, ...]:
-    return tuple(evolve(shot, edits=()) for shot in brief.shots)
+    what = "purchases" if found.edits else "video" if len(briefs) == 1 else "videos"
+    approve(session, prices, what, budget_usd=budget_usd, yes=yes)
 
 
 def approve(session: Session, prices: Sequence[int | None], what: str, *, budget_usd: float | None, yes: bool) -> None:
@@ -194,7 +210,7 @@ def configured_brief(session: Session, kb: str | None, asked: Mapping[str, objec
     file = given.pop("brief_file", None)
     written = {} if file is None else _brief_file(str(file))
     look = {name: str(given.pop(name)) for name in ("style", "mood", "lighting") if name in given}
-    size = given.pop("size", None)
+    size, choose = given.pop("size", None), given.pop("choose", None)
     settings = session.configuration
     values = {
         name: settings.value(f"defaults.{name}")
@@ -210,12 +226,13 @@ def configured_brief(session: Session, kb: str | None, asked: Mapping[str, objec
     if not values.get("text_only"):
         values["knowledge_base"] = session.knowledge_base_name(kb or values.get("knowledge_base"))
     try:
-        return from_json(Brief, values)
+        brief = from_json(Brief, values)
     except ValueError as error:
         if isinstance(error, UsageError) and "This is not a Brief" not in error.message:
             raise
         reason = str(error.args[0]) if error.args else "a value is out of its limits"
         raise UsageError(f"This cannot be asked: {reason}", hint="vrag generate --help") from error
+    return brief if choose is None else choosing(brief, read_choice(str(choose)))
 
 
 def _brief_file(name: str) -> dict[str, Any]:
@@ -235,37 +252,6 @@ def _size(size: str) -> tuple[int, int]:
     if not (mark and width.isascii() and height.isascii() and width.isdigit() and height.isdigit()):
         raise UsageError(f"A size is WIDTHxHEIGHT in pixels, not '{size[:40]}'.", hint="--size 1280x720")
     return int(width), int(height)
-
-
-def _target(given: str | None, brief: Brief, *, overwrite: bool) -> Path:
-    """Where the video goes; what cannot be written is found before anything is made or paid."""
-    name = slug(brief.object_prompt or brief.template or "video")
-    if given is None:
-        return free_path(Path(), name)
-    path = Path(given)
-    if path.is_dir():
-        return free_path(path, name)
-    if not path.parent.is_dir():
-        raise NotFoundError(f"There is no folder '{path.parent}' to write to.", hint=f"mkdir -p '{path.parent}'")
-    taken = next((file for file in (path, path.with_name(f"{path.name}.vrag.json")) if file.exists()), None)
-    if taken is not None and not overwrite:
-        raise AlreadyExistsError(f"The file '{taken}' exists.", hint="--overwrite, or another -o FILE")
-    return path
-
-
-def slug(text: str) -> str:
-    """A file name for `text`: lower case letters, digits and `-`, valid and unique on every common disk."""
-    folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
-    words = "".join(char if char.isalnum() else " " for char in folded).split()
-    name = "-".join(words)[:60].strip("-") or "video"
-    return f"{name}-video" if name in _RESERVED else name
-
-
-def free_path(folder: Path, name: str) -> Path:
-    """`name.mp4` in `folder`, else `name-2.mp4` …: nothing there has that name in any case, and no record either."""
-    taken = {entry.name.casefold() for entry in folder.iterdir()}
-    candidates = (f"{name}.mp4" if number == 1 else f"{name}-{number}.mp4" for number in range(1, len(taken) + 2))
-    return folder / next(one for one in candidates if not {one, f"{one}.vrag.json"} & taken)
 
 
 def describe(video: FinishedVideo, path: Path) -> dict[str, JSON]:

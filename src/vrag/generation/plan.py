@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import starmap
 from typing import Final, Literal
 
@@ -13,7 +13,7 @@ from vrag.interfaces import VideoGenerator
 from vrag.prompts.camera import CameraReading, read_camera
 from vrag.prompts.lint import compose_prompt, describe_look, lint_prompt
 from vrag.prompts.template import Filled, PromptTemplate
-from vrag.values.briefs import Brief, PlannedEdit, PlannedVideo, ShotBrief, Source
+from vrag.values.briefs import Brief, ChoiceRule, Edit, PlannedEdit, PlannedVideo, ShotBrief, Source, Variant
 from vrag.values.canonical import digest_json
 from vrag.values.requests import (
     Estimate,
@@ -27,7 +27,7 @@ from vrag.values.requests import (
 )
 from vrag.values.vectors import Candidate
 
-__all__ = ["JOINER", "Picked", "Wait", "WaitingError", "plan_video", "shot_briefs"]
+__all__ = ["JOINER", "Picked", "Wait", "WaitingError", "choices_of", "chosen", "plan_video", "shot_briefs", "unedited"]
 
 JOINER: Final = ModelRef(provider="local", id="join-1")
 """What joins single shots to one film: packets copied at cuts, frames mixed in crossfades."""
@@ -48,6 +48,8 @@ class Wait:
 
     waits_for: Literal["edit", "choice"]
     edit: PlannedEdit
+    variants: tuple[Variant, ...] = ()
+    """What a person chooses among."""
 
 
 class WaitingError(Exception):
@@ -98,6 +100,69 @@ def plan_video(brief: Brief, *, name: str, generator: VideoGenerator, scope: str
 def shot_briefs(brief: Brief) -> list[Brief]:
     """A brief for each shot of a storyboard; a brief without shots is its own."""
     return [_shot_brief(brief, shot) for shot in brief.shots] or [brief]
+
+
+def unedited(brief: Brief) -> Brief:
+    """The same without any edit, those of its shots included."""
+    return evolve(brief, edits=(), shots=tuple(evolve(shot, edits=()) for shot in brief.shots))
+
+
+def chosen(brief: Brief, waiting: PlannedEdit, choose: int | ChoiceRule) -> Brief:
+    """The brief with a choice among the variants of one of its edits.
+
+    Args:
+        brief: What was asked.
+        waiting: The edit, as the plan of `brief` has it.
+        choose: As `Edit.choose`.
+
+    Raises:
+        UsageError: The brief has no such edit: the plan is not its plan.
+    """
+    place = len(waiting.source.edits)  # those before it are done
+
+    def settled(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+        if place >= len(edits):
+            raise UsageError(
+                f"The brief has {len(edits)} edits, and number {place + 1} waits.", hint="make the plan again"
+            )
+        return (*edits[:place], evolve(edits[place], choose=choose), *edits[place + 1 :])
+
+    shots = [
+        evolve(shot, edits=settled(one.edits)) if one == waiting.brief else shot
+        for shot, one in zip(brief.shots, shot_briefs(brief), strict=False)
+    ]
+    return evolve(brief, shots=tuple(shots)) if shots else evolve(brief, edits=settled(brief.edits))
+
+
+def choices_of(
+    waiting: Collection[str], choices: int | ChoiceRule | Mapping[str, int | ChoiceRule]
+) -> dict[str, int | ChoiceRule]:
+    """The choice for each edit by its whole id.
+
+    Args:
+        waiting: Ids of the edits that wait for one.
+        choices: One for all of them, or by the first digits of an id.
+
+    Raises:
+        UsageError: Nothing waits, an id fits none or several of them, or one number was given for several.
+    """
+    known = ", ".join(step_id[:12] for step_id in waiting) or "none"
+    if not isinstance(choices, Mapping):
+        if not waiting or (isinstance(choices, int) and len(waiting) > 1):
+            raise UsageError(
+                f"{len(waiting)} edits wait for a choice, and {choices!r} was given for one: {known}.",
+                hint="name the edit: EDIT=NUMBER" if waiting else "vrag prepare buys the edits that a plan waits for",
+            )
+        return dict.fromkeys(waiting, choices)
+    found: dict[str, int | ChoiceRule] = {}
+    for name, choice in choices.items():
+        fits = [step_id for step_id in waiting if name and step_id.startswith(name)]
+        if len(fits) != 1:
+            raise UsageError(
+                f"{len(fits) or 'No'} edits that wait for a choice begin with '{name[:64]}'; there are: {known}."
+            )
+        found[fits[0]] = choice
+    return found
 
 
 def _shot_brief(brief: Brief, shot: ShotBrief) -> Brief:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from attrs import field, frozen, validators
 
@@ -19,6 +19,8 @@ from vrag.values.vectors import Candidate, Filter
 __all__ = [
     "AppliedEdit",
     "Brief",
+    "Choice",
+    "ChoiceRule",
     "Conformed",
     "Edit",
     "OpenVideo",
@@ -28,7 +30,18 @@ __all__ = [
     "PlannedVideo",
     "ShotBrief",
     "Source",
+    "Variant",
+    "best_variant",
 ]
+
+ChoiceRule = Literal["sharpest", "least changed"]
+"""How a variant of an edit can be chosen by what is measured; `vrag.media.variants` says what the numbers mean."""
+
+
+def _number_or_rule(_edit: object, _field: object, value: int | str | None) -> None:
+    rules = get_args(ChoiceRule)
+    if not (value is None or (isinstance(value, int) and value >= 1) or value in rules):
+        raise ValueError(f"'choose' is a number from 1, or one of {', '.join(map(repr, rules))}, not {value!r}")
 
 
 @frozen(kw_only=True)
@@ -48,8 +61,9 @@ class Edit:
     """`outpaint` by so much on the left, top, right and bottom."""
     count: int = field(default=1, validator=validators.ge(1))
     """How many variants are bought in one call."""
-    choose: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
-    """Which variant goes on, from 1; None is the only one, or leaves the choice open until a person makes it."""
+    choose: int | ChoiceRule | None = field(default=None, validator=_number_or_rule)
+    """Which variant goes on, from 1, or the rule that chooses it; None is the only one, or leaves the choice to the
+    pipeline, its policy, and at last to a person."""
     seed: int | None = None
     take: int = field(default=1, validator=validators.ge(1))
     """2 buys the same edit again."""
@@ -133,6 +147,32 @@ class Conformed:
 
 
 @frozen(kw_only=True)
+class Variant:
+    """One of the pictures that an edit gave."""
+
+    media: MediaRef
+    scores: Mapping[str, float] = field(factory=dict)
+    """By name of the rule; what could not be measured is left out."""
+
+
+def best_variant(rule: str, variants: Sequence[Variant]) -> int | None:
+    """The number, from 1, of the one with the best score; the first of equals, None unless all were measured."""
+    scores = [one.scores[rule] for one in variants if rule in one.scores]
+    if not scores or len(scores) < len(variants):
+        return None
+    return 1 + scores.index(max(scores) if rule == "sharpest" else min(scores))
+
+
+@frozen(kw_only=True)
+class Choice:
+    """Which of several variants was taken, and by whom or what."""
+
+    by: str
+    """The rule, `number in the brief`, or `function of the pipeline`."""
+    variants: tuple[Variant, ...]
+
+
+@frozen(kw_only=True)
 class AppliedEdit:
     """An edit that was bought, in the history of a source."""
 
@@ -142,6 +182,8 @@ class AppliedEdit:
     media: MediaRef
     """The variant that went on."""
     variant: int = 1
+    choice: Choice | None = None
+    """How that variant was chosen; None where there was only one."""
 
 
 @frozen(kw_only=True)
@@ -225,6 +267,8 @@ class OpenVideo:
     waits_for: Literal["edit", "choice"]
     edits: tuple[PlannedEdit, ...]
     """Those that are to be bought, or whose variants a person chooses among."""
+    variants: tuple[tuple[Variant, ...], ...] = ()
+    """What there is to choose from, for each of `edits`; empty where they are not bought."""
 
 
 @frozen(kw_only=True)

@@ -23,6 +23,8 @@ class Policy:
     """Whether rows of one plan or batch may be made from the same picture."""
     cool_down_s: float = field(default=0.0, validator=validators.ge(0))
     """For so long after a picture was last used in a video it is not offered again. The same brief then finds another one."""
+    choose: Literal["person", "sharpest", "least changed"] = "person"
+    """Who chooses among the variants of an edit where its brief does not say: a person, or a rule that measures them."""
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """Whether a model whose price is not known may be used within a budget; unknown is never zero."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Final
 
@@ -12,13 +12,21 @@ from attrs import field, frozen
 
 from vrag.media.ref import MediaRef
 from vrag.provenance.report.markup import Markup, data_url, element, join
-from vrag.values.briefs import OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo, Source
+from vrag.provenance.report.shown import plural
+from vrag.values.briefs import OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo, Source, Variant, best_variant
 
 __all__ = ["ContactSheet"]
 
 Thumbnail = Callable[[MediaRef], bytes]
 """A small JPEG or PNG of a picture in the storage."""
+Overlay = Callable[[MediaRef, MediaRef], bytes]
+"""The same of a picture with its mask laid over it."""
 
+_MEASURED: Final = {"sharpest": "sharpness", "least changed": "change"}
+_MEANING: Final = (
+    "Sharpness is how much neighbouring pixels differ in what was repainted; noise counts as detail. Change is how far the "
+    "rest moved from the picture, in levels from 0 to 255. Neither number knows what a picture shows."
+)
 _STYLE: Final = resources.files("vrag.provenance.report").joinpath("sheet.css").read_text("utf-8")
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 _POLICY: Final = (
@@ -32,6 +40,7 @@ class ContactSheet:
 
     plan: Plan
     thumbnail: Thumbnail = field(repr=False, eq=False)
+    overlay: Overlay = field(repr=False, eq=False)
 
     def to_html(self) -> str:
         """The whole page."""
@@ -45,7 +54,7 @@ class ContactSheet:
                 element("title", "Plan of videos"),
                 Markup(f"<style>{_STYLE}</style>"),
             ),
-            element("body", _header(self.plan), element("main", *_sections(self.plan, self.thumbnail))),
+            element("body", _header(self.plan), element("main", *self._sections())),
             lang="en",
         )
 
@@ -59,8 +68,129 @@ class ContactSheet:
             )
             for video in self.plan.videos
         ]
+        shown += [
+            element(
+                "figure",
+                self._before(edit, height="120"),
+                *[self._variant(edit, number, one, height="120") for number, one in enumerate(variants, 1)],
+                element("figcaption", _edit_line(edit, variants)),
+            )
+            for one in self.plan.open
+            for edit, variants in _waiting(one)
+        ]
         failures = element("ul", *map(_failure, self.plan.failures)) if self.plan.failures else None
         return element("section", element("p", _totals(self.plan)), *shown, failures)
+
+    def _sections(self) -> list[Markup]:
+        plan, sections = self.plan, []
+        if plan.videos:
+            cards = [_video(row, video, self.thumbnail) for row, video in zip(plan.rows, plan.videos, strict=True)]
+            sections += [element("h2", "Ready"), element("ul", *cards, class_="wall")]
+        waiting = [(one, edit, variants) for one in plan.open for edit, variants in _waiting(one)]
+        if chosen := [self._choice(*one) for one in waiting if one[2]]:
+            sections += [
+                element("h2", "Waiting for a choice"),
+                element("p", _MEANING, class_="small"),
+                element("ul", *chosen, class_="wall choices"),
+            ]
+        if bought := [self._bought(one, edit) for one, edit, variants in waiting if not variants]:
+            sections += [element("h2", "Waiting to be edited"), element("ul", *bought, class_="wall")]
+        if plan.failures:
+            sections += [element("h2", "Not possible"), element("ul", *map(_failure, plan.failures), class_="lines")]
+        return sections
+
+    def _bought(self, one: OpenVideo, edit: PlannedEdit) -> Markup:
+        """An edit that is not bought: the picture, what would be repainted, the price, and what to type."""
+        request = edit.request
+        grown = None
+        if request.extend_px is not None:
+            sides = zip(("left", "top", "right", "bottom"), request.extend_px, strict=True)
+            grown = "Adds " + ", ".join(f"{px} px on the {side}" for side, px in sides if px) + "."
+        return element(
+            "li",
+            element("div", self._before(edit), class_="strip"),
+            element(
+                "div",
+                element(
+                    "p", element("span", _price(edit.estimate.usd_micros), class_="price"), _edit(edit), class_="prompt"
+                ),
+                element("p", f"Row {one.index + 1} waits to be edited: {_picture(edit.source)}.", class_="small wait"),
+                None if request.mask is None else element("p", "Tinted: what is repainted.", class_="small"),
+                None if grown is None else element("p", grown, class_="small"),
+                element("p", f"{request.count} variants to choose from.", class_="small")
+                if request.count > 1
+                else None,
+                *[element("p", f"Not met: {problem.message}", class_="small wait") for problem in edit.unmet],
+                element("p", "To buy: ", element("code", "vrag prepare PLAN.json"), class_="small"),
+                class_="text",
+            ),
+        )
+
+    def _choice(self, one: OpenVideo, edit: PlannedEdit, variants: tuple[Variant, ...]) -> Markup:
+        """The variants of an edit, side by side behind the picture that they were made of."""
+        name = edit.step_id[:12]
+        before = "before, with what was repainted tinted" if edit.request.mask else "before"
+        figures = [
+            element(
+                "figure",
+                self._before(edit),
+                element("figcaption", element("strong", "Picture"), element("span", before, class_="small")),
+            )
+        ]
+        for number, variant in enumerate(variants, 1):
+            best = [rule for rule in variant.scores if best_variant(rule, variants) == number]
+            figures.append(
+                element(
+                    "figure",
+                    self._variant(edit, number, variant),
+                    element(
+                        "figcaption",
+                        element("strong", f"Variant {number}"),
+                        *[element("span", rule, class_="tag") for rule in best],
+                        element("span", _scores(variant), class_="small"),
+                        element("code", f"--choose {name}={number}"),
+                    ),
+                )
+            )
+        return element(
+            "li",
+            element("div", *figures, class_="variants"),
+            element(
+                "div",
+                element("p", _edit(edit), class_="prompt"),
+                element("p", f"Row {one.index + 1} waits for a choice: {_picture(edit.source)}.", class_="small wait"),
+                element(
+                    "p", "To choose: ", element("code", f"vrag prepare PLAN.json --choose {name}=1"), class_="small"
+                ),
+                element(
+                    "p",
+                    "In Python: ",
+                    element("code", f'pipeline.choose(plan, {{"{name}": 1}})'),
+                    ", or ",
+                    element("code", "Edit(choose=1)"),
+                    " in the brief.",
+                    class_="small",
+                ),
+                class_="text",
+            ),
+        )
+
+    def _before(self, edit: PlannedEdit, **attributes: str) -> Markup:
+        request, source = edit.request, edit.source
+        alt = source.caption or source.file_name or "picture without a caption"
+        if request.mask is None:
+            shown = self.thumbnail(request.image)
+        else:
+            shown, alt = self.overlay(request.image, request.mask), f"{alt}; what is repainted is tinted"
+        return element("img", src=data_url(shown), alt=alt, **attributes)
+
+    def _variant(self, edit: PlannedEdit, number: int, variant: Variant, **attributes: str) -> Markup:
+        return element(
+            "img",
+            src=data_url(self.thumbnail(variant.media)),
+            alt=f"variant {number} of {_edit(edit)}",
+            **attributes,
+        )
 
 
 def _header(plan: Plan) -> Markup:
@@ -73,7 +203,7 @@ def _header(plan: Plan) -> Markup:
 
 
 def _totals(plan: Plan) -> str:
-    parts = [f"{len(plan.videos)} videos"]
+    parts = [plural(len(plan.videos), "video")]
     parts += [f"{len(plan.open)} waiting"] if plan.open else []
     parts += [f"{len(plan.failures)} not possible"] if plan.failures else []
     seconds = sum(video.estimate.video_s for video in plan.videos)
@@ -82,19 +212,6 @@ def _totals(plan: Plan) -> str:
 
 def _price(micros: int | None) -> str:
     return "price not known" if micros is None else "free" if micros == 0 else f"{micros / 1e6:.2f} USD"
-
-
-def _sections(plan: Plan, thumbnail: Thumbnail) -> list[Markup]:
-    sections = []
-    if plan.videos:
-        cards = [_video(row, video, thumbnail) for row, video in zip(plan.rows, plan.videos, strict=True)]
-        sections += [element("h2", "Ready"), element("ul", *cards, class_="wall")]
-    if plan.open:
-        cards = [_open(one, thumbnail) for one in plan.open]
-        sections += [element("h2", "Waiting"), element("ul", *cards, class_="wall")]
-    if plan.failures:
-        sections += [element("h2", "Not possible"), element("ul", *map(_failure, plan.failures), class_="lines")]
-    return sections
 
 
 def _video(row: int, video: PlannedVideo, thumbnail: Thumbnail) -> Markup:
@@ -121,6 +238,10 @@ def _prompt(video: PlannedVideo) -> str:
     return " / ".join(shot.prompt for shot in video.request.shots)
 
 
+def _picture(source: Source) -> str:
+    return f"{(source.caption or source.file_name).rstrip('.')} ({source.knowledge_base})"
+
+
 def _source(source: Source) -> str:
     edits = "".join(f", {edit.operation}" for edit in source.edits)
     enlarged = ", enlarged" if source.conformed.upscaled else ""
@@ -145,26 +266,30 @@ def _pictures(sources: tuple[Source, ...], thumbnail: Thumbnail, **attributes: s
     ]
 
 
-def _open(one: OpenVideo, thumbnail: Thumbnail) -> Markup:
-    waits = "to be edited" if one.waits_for == "edit" else "for a choice among the variants"
-    return element(
-        "li",
-        _strip(tuple(edit.source for edit in one.edits), thumbnail),
-        element(
-            "div",
-            element("p", one.brief.object_prompt or one.brief.template or "storyboard", class_="prompt"),
-            element("p", f"Row {one.index + 1} waits {waits}.", class_="small wait"),
-            *[element("p", _edit(edit), class_="small") for edit in one.edits],
-            class_="text",
-        ),
-    )
+def _waiting(one: OpenVideo) -> Iterator[tuple[PlannedEdit, tuple[Variant, ...]]]:
+    for place, edit in enumerate(one.edits):
+        yield edit, one.variants[place] if place < len(one.variants) else ()
 
 
-def _edit(edit: PlannedEdit) -> Markup:
-    asked = edit.request.prompt or edit.request.mask_prompt
-    return join(
-        f"{edit.request.operation}{f' ({asked})' if asked else ''}, {_price(edit.estimate.usd_micros)}: ",
-        element("code", edit.step_id[:12]),
+def _edit(edit: PlannedEdit) -> str:
+    request = edit.request
+    asked = request.prompt or request.mask_prompt
+    return f"{request.operation.replace('_', ' ')}{f' ({asked})' if asked else ''}"
+
+
+def _edit_line(edit: PlannedEdit, variants: tuple[Variant, ...]) -> Markup:
+    """An edit in a notebook, with what to type."""
+    if not variants:
+        return join(f"Waits to be edited: {_edit(edit)} - {_price(edit.estimate.usd_micros)}")
+    numbered = "; ".join(f"{number}: {_scores(one)}" for number, one in enumerate(variants, 1))
+    command = f'pipeline.choose(plan, {{"{edit.step_id[:12]}": 1}})'
+    return join(f"Waits for a choice: {_edit(edit)} - {numbered} - ", element("code", command))
+
+
+def _scores(variant: Variant) -> str:
+    return (
+        ", ".join(f"{_MEASURED.get(rule, rule)} {score:.2f}" for rule, score in variant.scores.items())
+        or "not measured"
     )
 
 
