@@ -54,6 +54,9 @@ def sheet(tmp_path_factory):
         assert (len(found.videos), len(found.failures)) == (1, 1)
         written = pipeline.contact_sheet(found)
         (folder / "sheet.html").write_text(written.to_html(), encoding="utf-8")
+        # As Jupyter lays out a cell: its style overrules the height of a picture.
+        style = "<style>body{width:780px} img{max-width:100%;height:auto}</style>"
+        (folder / "cell.html").write_text(f"<meta charset=utf-8>{style}{written._repr_html_()}", encoding="utf-8")
     return folder / "sheet.html"
 
 
@@ -79,4 +82,13 @@ def test_the_sheet_is_whole_readable_and_runs_nothing(browser, sheet, scheme, wi
     assert len(found["passes"]) > 10
     assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]] == []
     assert ([url for url in asked if not url.startswith(("file:", "data:"))], wrong) == ([], [])
+    page.close()
+
+
+def test_in_a_notebook_no_picture_is_higher_than_a_few_lines(browser, sheet):
+    page = browser.new_page(viewport={"width": 900, "height": 800})
+    page.goto(sheet.with_name("cell.html").as_uri())
+    heights = page.locator("img").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(heights) == 1 + 4 + 2
+    assert all(60 < height <= 141 for height in heights)
     page.close()

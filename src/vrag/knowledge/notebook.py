@@ -22,13 +22,14 @@ _STYLE: Final = """
 .vrag-search h1{font-size:1.35rem;margin:0 0 .25rem;overflow-wrap:anywhere}
 .vrag-search h2{font-size:1.05rem;margin:1.5rem 0 .25rem}
 .vrag-search p{margin:.25rem 0 .75rem;color:#45524f}
-.vrag-search ol{list-style:none;margin:1rem 0;padding:0;display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}
-.vrag-search li{border:1px solid #d5dcda;border-radius:.5rem;overflow:hidden;display:flex;flex-direction:column;background:#fff}
-.vrag-search .picture{background:#eef1f0;height:11rem;display:flex;align-items:center;justify-content:center;color:#45524f}
-.vrag-search img{width:100%;height:11rem;object-fit:contain;display:block}
+.vrag-search ol.hits{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr))}
+.vrag-search .hits li{margin:0;border:1px solid #d5dcda;border-radius:.5rem;overflow:hidden;display:flex;flex-direction:column;background:#fff}
+.vrag-search .picture{background:#eef1f0;height:8.5rem;display:flex;align-items:center;justify-content:center;color:#45524f}
+.vrag-search img{width:100%;height:8.5rem;object-fit:contain;display:block}
 .vrag-search .words{padding:.6rem .8rem .8rem;overflow-wrap:anywhere}
 .vrag-search .caption{font-weight:600;color:#1c2526;margin:0 0 .25rem}
-.vrag-search .words p{font-size:.86rem;margin:.15rem 0}
+.vrag-search .words p{font-size:.84rem;margin:.1rem 0}
+.vrag-search .words .caption{font-size:.9rem}
 .vrag-search code{font-size:.78rem;color:#45524f}
 .vrag-search .state{display:inline-block;border-radius:1rem;padding:.05rem .6rem;font-size:.8rem;border:1px solid #b9c4c1}
 .vrag-search .approved{background:#dff3e6;border-color:#8cc8a2;color:#0d4a26}
@@ -98,7 +99,9 @@ def _answer(knowledge_base: Thumbnails, result: SearchResult) -> str:
         count = f"{len(shown)} picture{'' if len(shown) == 1 else 's'}"
         parts.append(f"<p>{count} in the knowledge base {_text(knowledge_base.name)}, best first.</p>")
     if shown:
-        parts.append(f"<ol>{''.join(_item(knowledge_base, hit, n) for n, hit in enumerate(shown, start=1))}</ol>")
+        parts.append(
+            f'<ol class="hits">{"".join(_item(knowledge_base, hit, n) for n, hit in enumerate(shown, start=1))}</ol>'
+        )
     terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in result.settings.items())
     parts.append(f"<details><summary>How this was found</summary><dl>{terms}</dl></details>")
     return f'<section class="vrag-search">{"".join(parts)}</section>'

@@ -8,9 +8,11 @@ import re
 from urllib.parse import quote
 
 from vrag.errors import UsageError
+from vrag.media.header import ImageLimits, open_image
+from vrag.media.image import thumbnail
 from vrag.provenance.report.text import visible
 
-__all__ = ["Markup", "data_url", "element", "join", "link_target", "relative_url", "text"]
+__all__ = ["Markup", "data_url", "element", "join", "link_target", "relative_url", "still", "text"]
 
 _VOID = frozenset({"meta", "img", "source", "br", "link", "col"})
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -61,6 +63,18 @@ def data_url(data: bytes, media_type: str | None = None) -> str:
     if found is None:
         raise UsageError("A page shows JPEG and PNG pictures.")
     return f"data:{found};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def still(data: bytes, alt: str, *, height_px: int) -> Markup:
+    """A small picture for a notebook, no higher than this; notebooks overrule a height, so its width says it.
+
+    Raises:
+        ImageRejectedError: It cannot be read.
+    """
+    small = thumbnail(data, "picture", max_side_px=2 * height_px, limits=ImageLimits(min_side_px=1))
+    header = open_image(small, "picture", ImageLimits(min_side_px=1))
+    width_px = round(min(1.0, height_px / header.height_px) * header.width_px)
+    return element("img", src=data_url(small), alt=alt, title=alt, width=max(1, width_px))
 
 
 def relative_url(path: str) -> str:

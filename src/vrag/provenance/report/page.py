@@ -11,12 +11,23 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
-from vrag.provenance.report.markup import Markup, data_url, element
+from vrag.provenance.report.markup import Markup, data_url, element, still
 from vrag.provenance.report.sections import sections
 from vrag.provenance.report.shown import Picture, Place, ShownEdit, VideoPage, facts_of, title_of
 from vrag.values.briefs import PlannedVideo
 
-__all__ = ["POLICY", "STYLE", "Picture", "ShownEdit", "VideoPage", "document", "figure", "policy", "video_page"]
+__all__ = [
+    "FIGURE_PX",
+    "POLICY",
+    "STYLE",
+    "Picture",
+    "ShownEdit",
+    "VideoPage",
+    "document",
+    "figure",
+    "policy",
+    "video_page",
+]
 
 STYLE: Final = files("vrag.provenance.report").joinpath("style.css").read_text("utf-8")
 
@@ -34,6 +45,8 @@ def policy(style: str, *, films_beside: bool) -> str:
     )
 
 
+FIGURE_PX: Final = 180
+"""How high a film and its picture stand in a notebook: side by side, and several on a screen."""
 POLICY: Final = policy(STYLE, films_beside=True)
 
 
@@ -76,10 +89,16 @@ def figure(video: bytes, picture: bytes | None, planned: PlannedVideo) -> str:
     """The film with its picture beside it, for a notebook; it needs no style sheet."""
     source = planned.sources[0] if planned.sources else None
     caption = (source.caption or source.file_name) if source else ""
-    shown = (
-        None
-        if picture is None
-        else element("img", src=data_url(picture), alt=f"Source picture: {caption}", title=caption, height="240")
+    edited = ", ".join(edit.operation.replace("_", " ") for edit in source.edits) if source else ""
+    alt = f"Source picture{f' after {edited}' if edited else ''}: {caption}"
+    shown = None if picture is None else still(picture, alt, height_px=FIGURE_PX)
+    film = element(
+        "video",
+        src=data_url(video, "video/mp4"),
+        aria_label=f"Film: {title_of(planned)}",
+        controls=True,
+        loop=True,
+        muted=True,
+        height=FIGURE_PX,
     )
-    film = element("video", src=data_url(video, "video/mp4"), controls=True, loop=True, muted=True, height="240")
     return element("figure", film, " ", shown, element("figcaption", title_of(planned)))

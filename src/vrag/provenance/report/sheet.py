@@ -11,7 +11,7 @@ from typing import Final
 from attrs import field, frozen
 
 from vrag.media.ref import MediaRef
-from vrag.provenance.report.markup import Markup, data_url, element, join
+from vrag.provenance.report.markup import Markup, data_url, element, join, still
 from vrag.provenance.report.shown import plural
 from vrag.values.briefs import OpenVideo, Plan, PlanFailure, PlannedEdit, PlannedVideo, Source, Variant, best_variant
 
@@ -22,6 +22,8 @@ Thumbnail = Callable[[MediaRef], bytes]
 Overlay = Callable[[MediaRef, MediaRef], bytes]
 """The same of a picture with its mask laid over it."""
 
+_STILL_PX: Final = 140
+"""How high a picture stands in a notebook."""
 _MEASURED: Final = {"sharpest": "sharpness", "least changed": "change"}
 _MEANING: Final = (
     "Sharpness is how much neighbouring pixels differ in what was repainted; noise counts as detail. Change is how far the "
@@ -63,7 +65,7 @@ class ContactSheet:
         shown = [
             element(
                 "figure",
-                *_pictures(video.sources, self.thumbnail, height="120"),
+                *_pictures(video.sources, self.thumbnail, height_px=_STILL_PX),
                 element("figcaption", f"{_prompt(video)} - {_price(video.estimate.usd_micros)}"),
             )
             for video in self.plan.videos
@@ -71,8 +73,8 @@ class ContactSheet:
         shown += [
             element(
                 "figure",
-                self._before(edit, height="120"),
-                *[self._variant(edit, number, one, height="120") for number, one in enumerate(variants, 1)],
+                self._before(edit, height_px=_STILL_PX),
+                *[self._variant(edit, number, one, height_px=_STILL_PX) for number, one in enumerate(variants, 1)],
                 element("figcaption", _edit_line(edit, variants)),
             )
             for one in self.plan.open
@@ -175,22 +177,23 @@ class ContactSheet:
             ),
         )
 
-    def _before(self, edit: PlannedEdit, **attributes: str) -> Markup:
-        request, source = edit.request, edit.source
-        alt = source.caption or source.file_name or "picture without a caption"
+    def _before(self, edit: PlannedEdit, *, height_px: int | None = None) -> Markup:
+        request, alt = edit.request, _alt(edit.source)
         if request.mask is None:
-            shown = self.thumbnail(request.image)
-        else:
-            shown, alt = self.overlay(request.image, request.mask), f"{alt}; what is repainted is tinted"
-        return element("img", src=data_url(shown), alt=alt, **attributes)
+            return _shown(self.thumbnail(request.image), alt, height_px)
+        return _shown(self.overlay(request.image, request.mask), f"{alt}; what is repainted is tinted", height_px)
 
-    def _variant(self, edit: PlannedEdit, number: int, variant: Variant, **attributes: str) -> Markup:
-        return element(
-            "img",
-            src=data_url(self.thumbnail(variant.media)),
-            alt=f"variant {number} of {_edit(edit)}",
-            **attributes,
-        )
+    def _variant(self, edit: PlannedEdit, number: int, variant: Variant, *, height_px: int | None = None) -> Markup:
+        return _shown(self.thumbnail(variant.media), f"variant {number} of {_edit(edit)}", height_px)
+
+
+def _shown(data: bytes, alt: str, height_px: int | None = None) -> Markup:
+    """As the page lays it out, or no higher than this in a notebook."""
+    return element("img", src=data_url(data), alt=alt) if height_px is None else still(data, alt, height_px=height_px)
+
+
+def _alt(source: Source) -> str:
+    return source.caption or source.file_name or "picture without a caption"
 
 
 def _header(plan: Plan) -> Markup:
@@ -254,16 +257,8 @@ def _strip(sources: tuple[Source, ...], thumbnail: Thumbnail) -> Markup:
     return element("div", *_pictures(sources, thumbnail), class_="strip")
 
 
-def _pictures(sources: tuple[Source, ...], thumbnail: Thumbnail, **attributes: str) -> list[Markup]:
-    return [
-        element(
-            "img",
-            src=data_url(thumbnail(source.conformed.media)),
-            alt=source.caption or source.file_name or "picture without a caption",
-            **attributes,
-        )
-        for source in sources
-    ]
+def _pictures(sources: tuple[Source, ...], thumbnail: Thumbnail, *, height_px: int | None = None) -> list[Markup]:
+    return [_shown(thumbnail(source.conformed.media), _alt(source), height_px) for source in sources]
 
 
 def _waiting(one: OpenVideo) -> Iterator[tuple[PlannedEdit, tuple[Variant, ...]]]:

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from vrag.media.ref import MediaRef
-from vrag.provenance.report.markup import Markup, data_url, element, join
-from vrag.provenance.report.page import STYLE, VideoPage, document, figure
+from vrag.provenance.report.markup import Markup, data_url, element, join, still
+from vrag.provenance.report.page import FIGURE_PX, STYLE, VideoPage, document, figure
 from vrag.provenance.report.sections import sections
 from vrag.provenance.report.shown import Place, facts_of, state_of, title_of
 from vrag.values.briefs import PlannedVideo
@@ -25,7 +25,7 @@ _STYLE: Final = STYLE + files("vrag.provenance.report").joinpath("wall.css").rea
 _NOTEBOOK_BYTES: Final = 64 << 20
 _NOTEBOOK_STYLE: Final = """
 .vrag-wall{display:flex;flex-wrap:wrap;gap:1.25rem;align-items:flex-start}
-.vrag-wall figure{margin:0;max-width:44rem}
+.vrag-wall figure{margin:0;max-width:46rem}
 .vrag-wall video,.vrag-wall img{max-width:100%;border-radius:6px}
 .vrag-wall figcaption{font-weight:600;margin-top:.4rem;overflow-wrap:anywhere}
 """
@@ -120,15 +120,15 @@ def _tile(page: VideoPage, key: str) -> Markup:
     sign = None if page.video_url is None else element("span", "▶ ", aria_hidden="true")
     length = element("span", sign, f"{length_s:.0f} s", class_="length")
     if page.poster is None:
-        still = element("span", "withheld" if page.withheld is not None else "no picture", class_="blank")
+        poster = element("span", "withheld" if page.withheld is not None else "no picture", class_="blank")
     else:
-        still = element("img", src=data_url(page.poster), alt="", loading="lazy")
+        poster = element("img", src=data_url(page.poster), alt="", loading="lazy")
     meta = [day for day in (_day(page),) if day] + [page.planned.generator, _made_from(page)]
     return element(
         "li",
         element(
             "a",
-            element("span", still, length, class_="still"),
+            element("span", poster, length, class_="still"),
             element("span", title_of(page.planned), class_="caption"),
             element("span", " · ".join(meta), class_="meta"),
             href=f"#{key}",
@@ -222,11 +222,11 @@ def video_wall(videos: Iterable[OnWall], *, problems: Sequence[str] = (), limit_
             shown.append(Markup(figure(video.read_bytes(), video.picture(), video.planned)))
         else:
             picture = video.picture()
-            still = None if picture is None else element("img", src=data_url(picture), alt="", height="240")
+            shown_picture = None if picture is None else still(picture, title_of(video.planned), height_px=FIGURE_PX)
             words = element(
                 "figcaption", title_of(video.planned), " (film not shown here: the page would grow too large)"
             )
-            shown.append(element("figure", still, words))
+            shown.append(element("figure", shown_picture, words))
     listed = element("ul", *(element("li", problem) for problem in problems)) if problems else None
     # A notebook page sets no policy for its cells, so the style stands beside what it is for.
     style = Markup(f"<style>{_NOTEBOOK_STYLE}</style>")
