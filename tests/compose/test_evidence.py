@@ -5,6 +5,8 @@ import pytest
 from vrag import Brief, VRAGPipeline
 from vrag.cli.demo import demo_photos
 from vrag.compose import from_config
+from vrag.compose.assembly import Assembly
+from vrag.compose.configuration import read_configuration
 from vrag.errors import BudgetError, ConfigError
 from vrag.values.policy import Caps
 
@@ -76,3 +78,15 @@ def test_checkpoints_are_kept_where_it_says(opened, tmp_path):
 def test_what_is_not_known_is_refused_with_its_place(opened, text, told):
     with pytest.raises(ConfigError, match=told):
         opened(text)
+
+
+def test_a_font_is_a_path_beside_the_file_or_the_name_of_one_of_the_system(tmp_path):
+    (tmp_path / "own.ttf").write_bytes(b"x")
+    (tmp_path / "vrag.toml").write_text("")
+    assembly = Assembly(read_configuration(tmp_path / "vrag.toml", environ={}), environ={})
+    for given, meant in (
+        ("own.ttf", str(tmp_path / "own.ttf")),
+        ("NotoSans-Regular.ttf", "NotoSans-Regular.ttf"),
+        ("fonts/absent.ttf", str(tmp_path / "fonts" / "absent.ttf")),
+    ):
+        assert assembly.with_paths({"label": {"font": given}}) == {"label": {"font": meant}}

@@ -12,6 +12,7 @@ from PIL import Image, ImageFont
 
 from vrag.errors import MediaRejectedError, UsageError
 from vrag.media.video import iter_frames, probe_video
+from vrag.provenance.fonts import find_font, font_with
 from vrag.provenance.glyphs import covered, unshapable
 from vrag.provenance.label import Label, check_label, draw_label
 from vrag.provenance.metadata import read_aigc, write_aigc
@@ -236,8 +237,41 @@ def test_what_is_no_font_is_refused(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(UsageError, match="not a TrueType or OpenType font"):
         check_label(Label(text="AI", font=str(path)), width_px=1280, height_px=720)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="There is no font"):
         check_label(Label(text="AI", font=str(tmp_path / "none.ttf")), width_px=1280, height_px=720)
+
+
+@pytest.fixture
+def fonts(tmp_path, monkeypatch):
+    """A person's own folder of fonts: the one that Pillow brings, and what is no font."""
+    folder = tmp_path / ".fonts" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "Bundled-Sans.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
+    (folder / "A.ttf").write_bytes(b"no font")
+    monkeypatch.setattr("vrag.provenance.fonts._FOLDERS", (str(tmp_path / ".fonts"), str(tmp_path / "absent")))
+    return folder
+
+
+def test_a_font_is_found_by_its_file_name_or_by_its_characters(fonts):
+    assert find_font("bundled-sans.TTF") == fonts / "Bundled-Sans.ttf"
+    assert find_font(str(fonts / "A.ttf")) == fonts / "A.ttf"
+    check_label(Label(text="AI", font="Bundled-Sans.ttf"), width_px=1280, height_px=720)
+    for name in ("Absent.ttf", "deep/Bundled-Sans.ttf", "../.fonts/deep/Bundled-Sans.ttf"):
+        with pytest.raises(UsageError, match="There is no font"):
+            find_font(name)
+    assert font_with({ord("A")}) == fonts / "Bundled-Sans.ttf"
+    assert font_with({ord("A"), ord("ö")}) is None
+
+
+@pytest.mark.parametrize("text", ["KI: ä é ø ß ł", "AI生成"])
+def test_a_refused_label_says_what_to_write_next(text):
+    with pytest.raises(UsageError, match="lacks") as refused:
+        check_label(Label(text=text), width_px=1280, height_px=720)
+    found = font_with({ord(one) for one in text if one != " "})
+    assert refused.value.hint is not None
+    assert ("NotoSansSC" if found is None else str(found)) in refused.value.hint
+    if found is not None:
+        check_label(Label(text=text, font=found.name), width_px=1280, height_px=720)
 
 
 def test_another_font_draws_another_script():

@@ -285,9 +285,16 @@ def where_used(session: Session, *, asset: str) -> int:
             ways = {}
     session.output.say(f"uses of {key}: {len(uses)}")
     session.output.table(
-        ("state", "at", "video, SHA-256", "step", "through"),
+        ("state", "at", "what", "SHA-256", "step", "through"),
         [
-            (use.state, use.at[:19], use.video_sha256 or "-", use.step_id[:12], ways.get(use.record_id or "", ""))
+            (
+                use.state,
+                use.at[:19],
+                "edited picture" if use.kind == "edit" else "video",
+                use.video_sha256 or "-",
+                use.step_id[:12],
+                ways.get(use.record_id or "", ""),
+            )
             for use in uses
         ],
     )

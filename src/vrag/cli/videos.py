@@ -141,7 +141,8 @@ def generate(
     output.say(f"video: {path}")
     output.say(f"record: {path}.vrag.json")
     for source in document["sources"]:
-        output.say(f"picture: {source['caption'] or source['file_name']} ({source['asset_id']})")
+        edits = f", {', '.join(source['edits'])}" if source["edits"] else ""
+        output.say(f"picture: {source['caption'] or source['file_name']} ({source['asset_id']}){edits}")
     output.say(f"prompt: {document['prompt']}")
     for note in document["notes"]:
         output.say(f"read as: {note}")
@@ -272,6 +273,7 @@ def describe(video: FinishedVideo, path: Path) -> dict[str, JSON]:
                 "caption": source.caption,
                 "sha256": source.original.sha256,
                 "crop_px": list(source.conformed.crop_px),
+                "edits": [edit.operation for edit in source.edits],
             }
             for source in planned.sources
         ],

@@ -365,13 +365,19 @@ class Assembly:
         """Paths of a file are relative to that file."""
         base = self.configuration.path.parent if self.configuration.path else Path()
         return {
-            key: str(Path(base, Path(value).expanduser()))
+            key: _path(key, base, value)
             if key in _PATHS and isinstance(value, str)
             else self.with_paths(value)
             if isinstance(value, Mapping)
             else value
             for key, value in options.items()
         }
+
+
+def _path(key: str, base: Path, value: str) -> str:
+    path = Path(base, Path(value).expanduser())
+    # A font may be named by its file name alone, and is then one of the system's.
+    return value if key == "font" and Path(value).name == value and not path.exists() else str(path)
 
 
 def _begin_anew(state: StateFolder, workspace: Workspace) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
 from vrag.errors import ProvenanceError, UsageError
+from vrag.provenance.fonts import MAX_FONT_BYTES, find_font, font_with
 from vrag.provenance.glyphs import covered, unshapable
 from vrag.provenance.repaint import Planes, Repainted, repaint
 from vrag.values.canonical import JSON
@@ -28,7 +29,6 @@ __all__ = ["Label", "check_label", "draw_label"]
 _MAX_CHARS: Final = 80
 _MARGIN: Final = 0.04
 """Distance from the edges, of the shorter side."""
-_MAX_FONT_BYTES: Final = 64 << 20
 _JOINERS: Final = {0x200C, 0x200D}
 
 
@@ -44,7 +44,9 @@ class Label:
     """The whole film, or its first `duration_s` seconds."""
     duration_s: float = field(default=2.5, validator=validators.ge(0.5))
     font: str | None = None
-    """A TrueType or OpenType file with the characters of the text; None is the one that Pillow brings, which is Latin."""
+    """A TrueType or OpenType file with the characters of the text, as a path or as a file name among the system's fonts;
+    None is the one that Pillow brings, which has plain Latin letters. It is never chosen silently: films would differ from
+    machine to machine."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -128,8 +130,8 @@ def _font_bytes(path: str | None) -> tuple[bytes, frozenset[int]]:
         data = getattr(bundled, "font_bytes", b"")
     else:
         try:
-            with Path(path).open("rb") as file:
-                data = file.read(_MAX_FONT_BYTES)
+            with find_font(path).open("rb") as file:
+                data = file.read(MAX_FONT_BYTES)
         except OSError as error:
             raise UsageError(f"The font '{path}' cannot be read: {error.strerror or error}.") from error
     return data, covered(data)
@@ -142,8 +144,12 @@ def _font(label: Label, text: str, size_px: float) -> ImageFont.FreeTypeFont:
         shown = ", ".join(f"{one} (U+{ord(one):04X} {unicodedata.name(one, '?').lower()})" for one in missing[:5])
         font = "the font that Pillow brings" if label.font is None else f"'{Path(label.font).name}'"
         more = "" if len(missing) <= 5 else f" and {len(missing) - 5} more"
+        other = font_with({ord(one) for one in text if not one.isspace() and ord(one) not in _JOINERS})
         raise UsageError(
             f"{font} lacks {shown}{more} of the label; give a font that has them, such as one of the Noto family.",
+            hint="[marking.label] font = 'NotoSansSC-Regular.otf', after you have put the file there"
+            if other is None
+            else f"[marking.label] font = '{other}' in vrag.toml, or Label(font='{other}')",
         )
     engine = ImageFont.Layout.RAQM if _shaper() else ImageFont.Layout.BASIC
     try:
