@@ -227,7 +227,14 @@ def test_formats_of_an_edited_picture_share_the_edit(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("formats", "message"),
-    [("16:9,32:18", "twice"), ("16/9", "no format"), (",", "No format"), ("0:1", "no format"), ("9x9", "no format")],
+    [
+        ("16:9,32:18", "twice"),
+        ("16:90,16x90", "twice"),
+        ("16/9", "no format"),
+        (",", "No format"),
+        ("0:1", "no format"),
+        ("9x9", "no format"),
+    ],
 )
 def test_formats_that_cannot_be_are_refused_before_anything_is_made(run, formats, message):
     code, _, err = run("generate", "--object", "lake", *SMALL, "--formats", formats)

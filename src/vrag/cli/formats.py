@@ -45,11 +45,13 @@ def read_formats(text: str, brief: Brief) -> dict[str, tuple[int, int]]:
                 f"'{one[:40]}' is no format: a shape like 16:9, or a size like 1280x720.",
                 hint="--formats 16:9,9:16,1:1",
             )
-        if (wide, high) in sizes.values():
+        name = one.replace(":", "x")
+        if (wide, high) in sizes.values() or name in sizes:
             raise UsageError(
-                f"The formats '{text[:80]}' have {wide}x{high} pixels twice.", hint="--formats 16:9,9:16,1:1"
+                f"The formats '{text[:80]}' have {wide}x{high} pixels, or the name '{name}', twice.",
+                hint="--formats 16:9,9:16,1:1",
             )
-        sizes[one.replace(":", "x")] = (wide, high)
+        sizes[name] = (wide, high)
     if not sizes:
         raise UsageError("No format was named.", hint="--formats 16:9,9:16,1:1")
     return sizes
