@@ -186,11 +186,13 @@ class Finishing:
         """One record for each choice among variants; the parts of a joined film have recorded theirs."""
         if step.video.parts:
             return []
-        made = ((edit, edit.choice) for source in step.video.sources for edit in source.edits)
+        # Shots may share an edit, and take the same variant of it or another one.
+        every = ((edit, edit.choice) for source in step.video.sources for edit in source.edits)
+        made = {(edit.step_id, edit.variant): (edit, choice) for edit, choice in every}
         return [
             choice_statement(
                 ChoiceFacts(
-                    record_id=digest_json({"choice": edit.step_id, "for": step.id}),
+                    record_id=digest_json({"choice": edit.step_id, "variant": edit.variant, "for": step.id}),
                     step_id=step.id,
                     options=tuple(
                         Option(media=one.media, record_id=edit.step_id, scores=one.scores) for one in choice.variants
@@ -205,7 +207,7 @@ class Finishing:
                 policy=self.policy,
                 clock=self.clock,
             )
-            for edit, choice in made
+            for edit, choice in made.values()
             if choice is not None
         ]
 

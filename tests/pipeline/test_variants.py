@@ -278,6 +278,22 @@ def test_shots_of_a_storyboard_are_chosen_for_one_by_one(painted):
     assert [source.edits[0].variant for source in video.sources] == [1, SHARPEST]
 
 
+def test_shots_of_one_request_that_share_an_edit_record_each_choice_once(painted):
+    able = FakeVideoGenerator().capabilities
+    pipeline, _ = painted(generators={"film": FakeVideoGenerator(capabilities=evolve(able, max_shots=3))})
+    one, two = (evolve(REPLACE, choose=number) for number in (1, 2))
+    shots = (
+        ShotBrief(object_prompt="heron", edits=(one,)),
+        ShotBrief(object_prompt="heron", edits=(one,), fit="contain"),
+        ShotBrief(object_prompt="heron", edits=(two,)),
+    )
+    square = evolve(HERON, object_prompt=None, edits=(), shots=shots, width_px=48, height_px=48)
+    video = pipeline.generate(square)
+    assert (len(video.sources), video.planned.parts) == (3, ())
+    assert [one["predicate"]["buildDefinition"]["internalParameters"]["chosen"] for one in choices(pipeline)] == [1, 2]
+    assert video.verify().ok
+
+
 def pictures(html):
     found = re.findall(r'<img src="data:image/(?:jpeg|png);base64,([^"]+)" alt="([^"]*)"', html)
     return [
