@@ -267,6 +267,7 @@ ATTACKS = {
     ),
     "index of nothing": (lambda s: s.sql("insert into subject values(77, 'x', 'raw')"), "index", None),
     "a text changed": (lambda s: s.sql("update text set value = 'blue boots' where kind = 'prompt'"), "texts", 0),
+    "a key of a text cut short": (lambda s: s.sql("update text set key = x'00' where kind = 'prompt'"), "texts", 0),
     "a checkpoint changed": (
         lambda s: s.sql("update checkpoint set note = replace(note, 'A', 'B') where size = 3"),
         "checkpoints",

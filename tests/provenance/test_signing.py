@@ -203,6 +203,9 @@ def test_what_is_no_public_key_is_refused(data):
     "data",
     [
         b'{"a":1,"a":2}',
+        b'{"a" :1,"a":2}',
+        b'{"a"\n:1,"b":{"a"\t:1,"a":2}}',
+        b'[{"a":"\\":"},{"b":1,"b":2}]',
         b"[NaN]",
         b"[1e999]",
         b"[-Infinity]",

@@ -195,13 +195,11 @@ class _Range:
             self.fault("index", seq, f"entry {seq}: the index lists other things as made than the record")
         if row.inputs != lineage.inputs and sorted(row.inputs, key=str) != sorted(lineage.inputs, key=str):
             self.fault("index", seq, f"entry {seq}: the index lists other inputs than the record")
-        for text in row.texts:
-            if keyed_digest(text.key, text.kind, text.value) != text.keyed_digest:
-                self.fault("texts", seq, f"entry {seq}: a text kept beside it ({text.kind[:40]!a}) was changed")
-            elif text.keyed_digest not in statement.keyed_digests:
-                self.fault(
-                    "texts", seq, f"entry {seq}: a text kept beside it ({text.kind[:40]!a}) is not in the record"
-                )
+        for kind, value, key, digest in row.texts:
+            if keyed_digest(key, kind, value) != digest:
+                self.fault("texts", seq, f"entry {seq}: a text kept beside it ({kind[:40]!a}) was changed")
+            elif digest not in statement.keyed_digests:
+                self.fault("texts", seq, f"entry {seq}: a text kept beside it ({kind[:40]!a}) is not in the record")
         self._made[row.entry.record_id] = Made(seq=seq, kind=statement.kind, subjects=dict(lineage.subjects))
         if self._with_media and statement.kind != "receipt":
             self._list_media(seq, statement)

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import field, frozen
 
 from vrag.errors import FormatVersionError, VerificationError
-from vrag.provenance.signing import strict_json
+from vrag.provenance.signing import strict_objects
 from vrag.values.canonical import JSON
 from vrag.workspace.ledger import Lineage, LineageInput
 
@@ -76,7 +76,7 @@ def read_statement(payload: bytes) -> Statement:
         FormatVersionError: A newer release wrote it.
         VerificationError: It is no statement of ours.
     """
-    content = strict_json(payload, what="statement")
+    content, objects = strict_objects(payload, what="statement")
     _newer("statement type", _at(content, "_type"), STATEMENT_TYPE, "https://in-toto.io/Statement/v")
     _newer("predicate type", _at(content, "predicateType"), PREDICATE_TYPE, "https://slsa.dev/provenance/v")
     stated = _text(_at(content, "predicate", "buildDefinition", "buildType"), "buildType")
@@ -108,7 +108,7 @@ def read_statement(payload: bytes) -> Statement:
         record_id=_text(_at(record, "id"), "record id"),
         lineage=Lineage(subjects={}) if match[1] == "receipt" else Lineage(subjects=subjects, inputs=inputs),
         content=content,
-        keyed_digests=frozenset(_keyed_digests(content, set())),
+        keyed_digests=frozenset(_keyed(one[KEYED]) for one in objects if KEYED in one),
     )
 
 
@@ -126,19 +126,10 @@ def _input(dependency: JSON) -> LineageInput:
     return LineageInput(sha256=sha256, role=role, asset_id=asset_id, knowledge_base=knowledge_base)
 
 
-def _keyed_digests(value: JSON, found: set[str]) -> set[str]:
-    # Called for objects and lists alone: a ledger has hundreds of values a record.
-    if isinstance(value, dict):
-        if KEYED in value:
-            digest = value[KEYED]
-            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-                raise VerificationError("A keyed digest is not 64 hexadecimal digits.", promise=_READABLE)
-            found.add(digest)
-        value = value.values()
-    for one in value:
-        if type(one) is dict or type(one) is list:  # what json makes, and no children of them
-            _keyed_digests(one, found)
-    return found
+def _keyed(digest: JSON) -> str:
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise VerificationError("A keyed digest is not 64 hexadecimal digits.", promise=_READABLE)
+    return digest
 
 
 def _newer(what: str, found: JSON, known: str, family: str) -> None:

@@ -140,7 +140,8 @@ class Indexed:
     subjects: tuple[tuple[str, str], ...]
     """Name and SHA-256."""
     inputs: tuple[LineageInput, ...]
-    texts: tuple[Text, ...]
+    texts: tuple[tuple[str, str, bytes, str], ...]
+    """Kind, value, key and keyed digest, as they stand there: what somebody may have changed is no `Text` yet."""
 
 
 @frozen(kw_only=True)

@@ -206,23 +206,22 @@ class Ledger:
             ends = (rows[0]["seq"], rows[-1]["seq"])
             subjects: dict[int, list[tuple[str, str]]] = {}
             inputs: dict[int, list[LineageInput]] = {}
-            texts: dict[int, list[Text]] = {}
-            for row in connection.execute("select seq, name, sha256 from subject where seq between ? and ?", ends):
-                subjects.setdefault(row["seq"], []).append((row["name"], row["sha256"]))
-            for row in connection.execute("select * from lineage where seq between ? and ?", ends):
-                inputs.setdefault(row["seq"], []).append(
-                    LineageInput(
-                        sha256=row["input_sha256"],
-                        role=row["role"],
-                        asset_id=row["asset_id"],
-                        knowledge_base=row["knowledge_base"],
-                    )
+            texts: dict[int, list[tuple[str, str, bytes, str]]] = {}
+            for seq, name, sha256 in connection.execute(
+                "select seq, name, sha256 from subject where seq between ? and ?", ends
+            ):
+                subjects.setdefault(seq, []).append((name, sha256))
+            for seq, sha256, role, asset_id, knowledge_base in connection.execute(
+                "select seq, input_sha256, role, asset_id, knowledge_base from lineage where seq between ? and ?", ends
+            ):
+                inputs.setdefault(seq, []).append(
+                    LineageInput(sha256=sha256, role=role, asset_id=asset_id, knowledge_base=knowledge_base)
                 )
-            for row in connection.execute(
-                "select seq, text.* from entry join text using(record_id) where seq between ? and ? order by text.rowid",
+            for seq, kind, value, key, digest in connection.execute(
+                "select seq, kind, value, key, keyed_digest from entry join text using(record_id) where seq between ? and ?",
                 ends,
             ):
-                texts.setdefault(row["seq"], []).append(_text(row))
+                texts.setdefault(seq, []).append((kind, value, key, digest))
         return [
             Indexed(
                 entry=_entry(row),
