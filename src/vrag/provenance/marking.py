@@ -25,18 +25,16 @@ from vrag.errors import ConfigError, MissingExtraError, ProvenanceError, UsageEr
 from vrag.media.files import sync_folder
 from vrag.media.ref import OpenMedia
 from vrag.provenance.certificates import ClaimSigner
-from vrag.provenance.credentials import (
+from vrag.provenance.credentials import can_embed, read_credentials, sign_credentials
+from vrag.provenance.label import Label, check_label, draw_label
+from vrag.provenance.manifest import (
     Claim,
     CredentialState,
     GivenPicture,
     Origin,
     SoftBinding,
-    can_embed,
     digital_source_type,
-    read_credentials,
-    sign_credentials,
 )
-from vrag.provenance.label import Label, check_label, draw_label
 from vrag.provenance.metadata import Aigc, append_xmp, write_aigc
 from vrag.values.briefs import Source
 from vrag.values.canonical import JSON, digest_json
