@@ -144,6 +144,7 @@ def test_a_newer_format_is_refused_with_the_remedy(tmp_path: Path) -> None:
         "list = [ { secret = 'hunter2-hunter2' } ]",
         "endpoint = 'https://me:hunter2-hunter2@example.org'",
         "note = 'AKIAHUNTER2HUNTER2XX'",
+        "output_uri = 'https://films.s3.amazonaws.com/a?X-Amz-Expires=9&X-Amz-Signature=hunter2hunter2'",
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_never_repeated(tmp_path: Path, line: str) -> None:

@@ -11,11 +11,12 @@ from attrs import evolve, frozen
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from film_facts import RAW, VIDEO, facts_of
 
+from vrag.backends.aws.s3 import S3Storage
 from vrag.backends.local.storage import FolderStorage
 from vrag.errors import VerificationError
 from vrag.media.ref import sha256_hex
 from vrag.provenance.audit import verify_ledger, verify_workspace
-from vrag.provenance.checkpoints import CheckpointFile, StateFolder, checkpoint
+from vrag.provenance.checkpoints import CheckpointFile, CheckpointStorage, StateFolder, checkpoint
 from vrag.provenance.merkle import leaf_hash
 from vrag.provenance.receipt import ReceiptSigner, rotate_key
 from vrag.provenance.record import video_statement
@@ -355,6 +356,54 @@ def test_a_database_rewritten_with_the_same_key_is_found_by_the_checkpoint(studi
     assert failure.name == "outside"
     assert "the first 6 entries are not those" in failure.detail
     made.workspace.close()
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3 bucket over HTTP on loopback."""
+    server = pytest.importorskip("moto.server", reason="moto's server is not installed: pip install 'moto[server]'")
+    import boto3
+
+    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    client = boto3.client(
+        "s3",
+        endpoint_url="http://{}:{}".format(*moto.get_host_and_port()),
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket="kept")
+    yield S3Storage(client, "kept")
+    client.close()
+    moto.stop()
+
+
+@pytest.mark.parametrize("place", ["state folder", "file", "S3"])
+def test_cutting_back_and_rewriting_are_found_at_every_place_outside(studio, tmp_path, request, place):
+    keeper = {
+        "state folder": lambda: studio.state,
+        "file": lambda: studio.keeper,
+        "S3": lambda: CheckpointStorage(request.getfixturevalue("bucket"), prefix=tmp_path.name),
+    }[place]()
+    older = tmp_path / "older.db"
+    shutil.copy(studio.folder / "studio" / "vrag.db", older)
+    record(studio, 77)
+    checkpoint(studio.workspace.ledger, KEY, keepers=[keeper])
+    assert studio.check(keepers=[keeper]).excludes_cutting
+    studio.workspace.close()
+    shutil.copy(older, studio.folder / "studio" / "vrag.db")
+    cut = opened(studio.folder)
+    failure = cut.check(keepers=[keeper]).first_failure
+    assert failure.name == "outside"
+    assert "has 6 entries and a checkpoint of it 7" in failure.detail
+    for number in (78, 79):  # the same key signs another history
+        record(cut, number)
+    cut.sql("delete from checkpoint")
+    failure = cut.check(keepers=[keeper]).first_failure
+    assert failure.name == "outside"
+    assert "the first 7 entries are not those" in failure.detail
+    cut.workspace.close()
 
 
 def test_a_workspace_exchanged_with_its_keys_is_found_by_the_state_folder(studio, tmp_path):

@@ -20,7 +20,10 @@ _LINES_COUNTED: Final = 400
 _SECRET = re.compile(
     r"(?:^|[_-])(?:password|passwd|passphrase|secret|token|credentials?|(?:api|access|private)[_-]?key)$"
 )
-_SECRET_VALUE = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|://[^/@\s]*:[^/@\s]+@|-----BEGIN [A-Z ]*PRIVATE KEY")
+_SECRET_VALUE = re.compile(
+    r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|://[^/@\s]*:[^/@\s]+@|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|[?&](?:X-Amz-(?:Credential|Security-Token|Signature)|AWSAccessKeyId|Signature|sig)="
+)
 
 
 @frozen
@@ -62,7 +65,7 @@ class Document:
         elif isinstance(value, str) and _SECRET_VALUE.search(value):
             raise ConfigError(
                 f"{self.where(*path)}: the value of '{path[-1]}' looks like a secret (an access key, a private key, or a "
-                "URL with a password). Remove it, and name an environment variable instead.",
+                "URL with a password or a signature). Remove it, and name an environment variable instead.",
                 hint=f'write: {path[-1]}_env = "NAME_OF_THE_VARIABLE"',
             )
 

@@ -170,16 +170,19 @@ class Clients:
         """
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415  # boto3
 
+        from vrag.backends.aws.errors import cleaned, without_secrets  # noqa: PLC0415  # botocore
+
         tried = self._tried(connection)
         try:
             found = self._session(connection).get_credentials()
         except BotoCoreError as error:
+            said = without_secrets(str(error))  # what a `credential_process` wrote, for example
             raise AccessDeniedError(
-                f"No AWS credentials can be had: {type(error).__name__} ({error}). Tried: {tried}.",
+                f"No AWS credentials can be had: {type(error).__name__} ({said}). Tried: {tried}.",
                 backend="aws",
                 operation="credentials",
                 hint="renew them, for example with: aws sso login",
-            ) from error
+            ) from cleaned(error)
         if found is None:
             raise AccessDeniedError(
                 f"There are no AWS credentials. Tried: {tried}.",

@@ -23,7 +23,7 @@ from vrag.errors import (
     VRAGError,
 )
 
-__all__ = ["translated", "without_secrets"]
+__all__ = ["cleaned", "translated", "without_secrets"]
 
 _DENIED: Final = frozenset(
     """
@@ -77,10 +77,17 @@ _NO_CREDENTIALS: Final = (
 _CONNECTION: Final = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError)
 
 _SIGNED: Final = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
-_USER_IN_URL: Final = re.compile(r"(https?://)[^\s/@]+@")
-_KEY_ID: Final = re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{8,}\b")
+_USER_IN_URL: Final = re.compile(r"(\w+://)[^\s/@]+@")
+_KEY_ID: Final = re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{8,}")
 _ACCOUNT: Final = re.compile(r"(?<!\d)\d{12}(?!\d)")
-_CREDENTIAL: Final = re.compile(r"(?i)\b(authorization|credential|signature|security-token|password)(\"?\s*[=:]\s*)\S+")
+_CREDENTIAL: Final = re.compile(
+    r"(?i)(authorization|credential|signature|token|passw(?:or)?d|secret(?:[_ -]?access)?(?:[_ -]?key)?|api[_ -]?key)"
+    r"(\"?(?:\s*[=:]\s*|%3D|%3A(?:%20)*))(?:(?:basic|bearer)\s+)?(?:[^\s,;&%]|%(?!26))+"
+)
+# A secret key has 40 letters of base64, a session token hundreds; no name of a thing mixes cases and digits for so long.
+_OPAQUE: Final = re.compile(
+    r"(?<![\w+/])(?=[a-z0-9+/_]*[A-Z])(?=[A-Z0-9+/_]*[a-z])(?=[A-Za-z+/_]*[0-9])[\w+/]{40,}={0,2}", re.ASCII
+)
 _LONGEST: Final = 600
 
 _RENEW_HINT: Final = "renew the credentials: aws sso login, or set AWS_PROFILE"
@@ -93,7 +100,7 @@ def translated(operation: str, backend: str) -> Iterator[None]:
     """Raise what an SDK raises inside the block as an error of ours, with the SDK's error as its cause.
 
     Errors of ours pass through, and so does everything that is no error of botocore or opensearch-py. Messages hold no
-    account number, key id, signature or query of a URL.
+    account number, key id, credential or query of a URL; nor does the SDK's error any more, which a log may show with ours.
 
     Args:
         operation: What was done, such as `PutObject`.
@@ -104,23 +111,52 @@ def translated(operation: str, backend: str) -> Iterator[None]:
     except VRAGError:
         raise
     except sdk.ClientError as error:
-        raise _of_answer(error, operation, backend) from error
+        told: VRAGError = _of_answer(error, operation, backend)
+        raise told from cleaned(error)
     except sdk.BotoCoreError as error:
-        raise _of_botocore(error, operation, backend) from error
+        told = _of_botocore(error, operation, backend)
+        raise told from cleaned(error)
     except Exception as error:
         # Not caught by its class: opensearch-py need not be loaded for Bedrock.
         if type(error).__module__.partition(".")[0] != "opensearchpy":
             raise
-        raise _of_opensearch(error, operation, backend) from error
+        told = _of_opensearch(error, operation, backend)
+        raise told from cleaned(error)
 
 
 def without_secrets(text: str) -> str:
-    """`text` without account numbers, key ids, signatures and queries of URLs, cut at 600 characters."""
+    """`text` without account numbers, key ids, credentials and queries of URLs, cut at 600 characters."""
+    text = _hidden(text)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def _hidden(text: str) -> str:
     text = _SIGNED.sub(r"\1?…", text)
     text = _USER_IN_URL.sub(r"\1…@", text)
     text = _CREDENTIAL.sub(r"\1\2…", text)
     text = _ACCOUNT.sub("…", _KEY_ID.sub("…", text))
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return _OPAQUE.sub("…", text)
+
+
+def cleaned(error: BaseException) -> BaseException:
+    """`error`, and all that it came of, with words that can be shown: a log writes the whole chain."""
+    one: BaseException | None = error
+    seen: set[int] = set()
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        one.args = tuple(_clean(given) for given in one.args)
+        one = one.__cause__ or one.__context__
+    return error
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return _hidden(value)
+    if isinstance(value, dict):
+        return {key: _clean(inner) for key, inner in value.items()}
+    if isinstance(value, BaseException):
+        return cleaned(value)
+    return [_clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _of_answer(error: sdk.ClientError, operation: str, backend: str) -> VRAGError:
