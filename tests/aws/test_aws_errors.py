@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 from botocore import exceptions as sdk
 from opensearchpy import exceptions as search
@@ -87,6 +89,17 @@ def test_messages_hold_no_secret_and_no_account():
         assert secret not in shown
     assert "arn:aws:iam::…:user/anna" in shown
     assert raised.value.request_id == "req-1"
+
+
+def test_the_error_of_the_sdk_and_what_it_came_of_can_be_shown_in_a_log():
+    inner = OSError("https://bucket.example/key?X-Amz-Signature=abcdef and password: a,b;c&d")
+    outer = search.ConnectionError("N/A", "http://anna:pass@proxy.example", inner)
+    inner.__context__ = outer  # a ring
+    with pytest.raises(BackendError) as raised, translated("search", "opensearch"):
+        raise outer from inner
+    shown = "".join(traceback.format_exception(raised.value)) + repr(outer.args)
+    for secret in ("abcdef", "pass@", "a,b", "c&d"):
+        assert secret not in shown
 
 
 def test_other_errors_pass_through():

@@ -40,7 +40,7 @@ from vrag.values.briefs import Brief
 from vrag.values.requests import EditRequest
 
 KEY_ID = "AKIAPLANTED7EXAMPLE2"
-SECRET_KEY = "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"
+SECRET_KEY = "wJalrXUtnF/210987654321+bPxRfiPLANTEDKEY"
 TOKEN = "FwoGZXIvYXdzEPlantedToken0" + base64.b64encode(bytes(range(90))).decode()
 PASSWORD = "hunter2-planted-horse"
 PROXY_PASSWORD = "hunter3-planted-staple"

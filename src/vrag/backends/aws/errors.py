@@ -77,12 +77,12 @@ _NO_CREDENTIALS: Final = (
 _CONNECTION: Final = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError)
 
 _SIGNED: Final = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
-_USER_IN_URL: Final = re.compile(r"(\w+://)[^\s/@]+@")
+_USER_IN_URL: Final = re.compile(r"(?<!\w)(\w+://)[^\s/@]+@")
 _KEY_ID: Final = re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{8,}")
 _ACCOUNT: Final = re.compile(r"(?<!\d)\d{12}(?!\d)")
 _CREDENTIAL: Final = re.compile(
     r"(?i)(authorization|credential|signature|token|passw(?:or)?d|secret(?:[_ -]?access)?(?:[_ -]?key)?|api[_ -]?key)"
-    r"(\"?(?:\s*[=:]\s*|%3D|%3A(?:%20)*))(?:(?:basic|bearer)\s+)?(?:[^\s,;&%]|%(?!26))+"
+    r"(\"?(?:\s*[=:]\s*|%3D|%3A(?:%20)*))(?:(?:basic|bearer)\s+)?\S+"
 )
 # A secret key has 40 letters of base64, a session token hundreds; no name of a thing mixes cases and digits for so long.
 _OPAQUE: Final = re.compile(
@@ -134,29 +134,31 @@ def _hidden(text: str) -> str:
     text = _SIGNED.sub(r"\1?…", text)
     text = _USER_IN_URL.sub(r"\1…@", text)
     text = _CREDENTIAL.sub(r"\1\2…", text)
-    text = _ACCOUNT.sub("…", _KEY_ID.sub("…", text))
-    return _OPAQUE.sub("…", text)
+    text = _OPAQUE.sub("…", text)  # before what may be a part of one
+    return _ACCOUNT.sub("…", _KEY_ID.sub("…", text))
 
 
 def cleaned(error: BaseException) -> BaseException:
     """`error`, and all that it came of, with words that can be shown: a log writes the whole chain."""
-    one: BaseException | None = error
-    seen: set[int] = set()
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        one.args = tuple(_clean(given) for given in one.args)
-        one = one.__cause__ or one.__context__
+    _clean(error, set())
     return error
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, seen: set[int]) -> Any:
+    """`value` without secrets; errors are changed themselves, each once."""
     if isinstance(value, str):
         return _hidden(value)
     if isinstance(value, dict):
-        return {key: _clean(inner) for key, inner in value.items()}
-    if isinstance(value, BaseException):
-        return cleaned(value)
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _clean(inner, seen) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        found = [_clean(inner, seen) for inner in value]
+        return found if isinstance(value, list) else tuple(found)
+    if isinstance(value, BaseException) and id(value) not in seen:
+        seen.add(id(value))
+        value.args = _clean(value.args, seen)
+        for cause in (value.__cause__, value.__context__):
+            _clean(cause, seen)
+    return value
 
 
 def _of_answer(error: sdk.ClientError, operation: str, backend: str) -> VRAGError:
