@@ -28,6 +28,7 @@ from vrag.provenance.steps import (
     step_kind,
 )
 from vrag.values.canonical import JSON
+from vrag.workspace.entries import Text
 from vrag.workspace.ledger import Entry, Ledger
 
 __all__ = [
@@ -167,8 +168,8 @@ def _look(ledger: Ledger, key: str, *, up: bool, down: bool) -> LineageGraph:
             f"No record of this workspace names '{key[:150]}'.", hint="vrag jobs lists the videos that there are"
         )
     # Something that no record made is known by what used it: one such record says what it is.
-    for record_id in dict.fromkeys(below if down else below[:1]):
-        builder.add(ledger.get(record_id))
+    for entry, texts in ledger.with_texts(below if down else below[:1]):
+        builder.add(entry, texts)
     if up:
         builder.climb(start)
     return builder.graph(key, start, up=up, down=down)
@@ -208,16 +209,18 @@ class _Builder:
         """Edges that only the user of a thing says; they count where the thing has no record of its own."""
         self._added: dict[str, _Step] = {}
 
-    def add(self, entry: Entry) -> _Step:
-        """Take in one record."""
+    def add(self, entry: Entry, texts: Iterable[Text] | None = None) -> _Step:
+        """Take in one record; its words are read where they are not given."""
         if entry.record_id in self._added:
             return self._added[entry.record_id]
         statement = statement_of(entry)
         if statement is None:
             return _Step()
-        texts = {text.keyed_digest: text.value for text in self._ledger.texts(entry.record_id)}
-        made = self._outputs(entry, statement, texts)
-        used = self._inputs(statement, texts)
+        if texts is None:
+            texts = self._ledger.texts(entry.record_id)
+        words = {text.keyed_digest: text.value for text in texts}
+        made = self._outputs(entry, statement, words)
+        used = self._inputs(statement, words)
         for target in made:
             for source, role in used.items():
                 if source != target:
