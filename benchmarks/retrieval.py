@@ -2,6 +2,7 @@
 
     python benchmarks/retrieval.py                                        # the small CC0 set of this repository, seconds
     python benchmarks/retrieval.py --captions captions_val2017.json       # and a public set, two to three minutes
+    python benchmarks/retrieval.py --embedder-folder all-MiniLM-L6-v2     # with a sentence model in a folder, slower
 
 `data/README.md` says how to get the public set. One caption of each picture is indexed, the others are used as queries:
 
@@ -35,9 +36,11 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
+from vrag.backends.local.sentence_model import SentenceModelEmbedder
 from vrag.backends.local.text_embedder import WordLlamaEmbedder
 from vrag.backends.local.vector_store import LocalVectorStore
-from vrag.knowledge.calibration import FEWEST_PICTURES, MODELS, Thresholds, bank, calibrate
+from vrag.interfaces import Embedder
+from vrag.knowledge.calibration import Thresholds, bank, calibrate
 from vrag.knowledge.retrieval import RetrievalSettings
 from vrag.knowledge.words import content_words, matched_words, stem, subject, words_of
 from vrag.values.vectors import Item, VectorQuery, VectorRecord
@@ -110,7 +113,8 @@ FAMILIES = [
 """Words for nearly the same thing: if the library has one of them, none counts as absent."""
 FAMILY_OF = {stem(word): line.split()[0] for line in reversed(FAMILIES) for word in line.split()}
 FEATURES = (
-    "cosine", "background z", "words", "subject word", "subject meaning", "word meaning", "worst word", "subject cosine", "length", "size",
+    "cosine", "background z", "words", "subject word", "subject meaning", "word meaning", "worst word", "subject cosine", "known words", "length",
+    "size",
 )  # fmt: skip
 """What is known of a query and one picture; `Library.features` says how."""
 
@@ -278,15 +282,18 @@ def labelled(path: Path) -> dict[str, list[Task]]:
 
 
 class Words:
-    """Vectors of single words, embedded once."""
+    """Vectors of texts and of single words, embedded once."""
 
-    def __init__(self, embedder: WordLlamaEmbedder) -> None:
+    def __init__(self, embedder: Embedder) -> None:
         self.embedder, self.place, self.stems = embedder, {}, np.empty(0, int)
+        self.held: dict[str, np.ndarray] = {}
         self.known: dict[str, int] = {}
         self.vectors = np.empty((0, embedder.space.dimension), np.float32)
 
     def texts(self, texts: list[str]) -> np.ndarray:
-        return self.embedder.embed([Item(kind="text", text=text) for text in texts], "query")
+        new = [text for text in dict.fromkeys(texts) if text not in self.held]
+        self.held |= zip(new, self.embedder.embed([Item(kind="text", text=text) for text in new], "query"), strict=True)
+        return np.stack([self.held[text] for text in texts])
 
     def numbers(self, texts: list[str]) -> list[list[int]]:
         words = [content_words(text) for text in texts]
@@ -366,6 +373,7 @@ class Library:
             best @ rarity,
             best.min(1),
             self.vectors[places] @ words.texts([named or text])[0],
+            np.full(len(places), np.mean([self.having[int(words.stems[n])] > 0 for n in own])),
             np.full(len(places), np.log(len(own))),
             np.full(len(places), np.log(len(self.numbers))),
         )
@@ -437,10 +445,8 @@ class Asked:
     margin: float
 
 
-def measure(
-    task: Task, words: Words, background: list[str]
-) -> tuple[list[Asked], list[Asked], list[Asked], Thresholds]:
-    """Queries in the library, out of it, unrelated ones; and what the shipped code learns about this library."""
+def measure(task: Task, words: Words, background: list[str]) -> tuple[list[Asked], list[Asked], Thresholds]:
+    """Queries in the library, out of it; and what the shipped code learns about this library."""
     with tempfile.TemporaryDirectory() as folder:
         library = Library(task.captions, words, background, Path(folder))
 
@@ -449,14 +455,9 @@ def measure(
             places = rankings["hybrid"]
             return Asked(query=query, rows=library.features(query.text, places), margin=margin)
 
-        unrelated = [one(Query(text=text)) for text in library.background]
-        learnt = (
-            calibrate(library.store, words.embedder, "", len(task.captions))
-            if len(task.captions) >= FEWEST_PICTURES
-            else None
-        )
-        thresholds = learnt.thresholds if learnt else MODELS["wordllama"].thresholds
-        return [one(query) for query in task.inside], [one(query) for query in task.outside], unrelated, thresholds
+        learnt = calibrate(library.store, words.embedder, "", len(task.captions))
+        assert learnt, "too many queries of the bank are about things of this library"
+        return [one(query) for query in task.inside], [one(query) for query in task.outside], learnt.thresholds
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -468,22 +469,33 @@ def auc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 @frozen(kw_only=True, eq=False)
 class Model:
-    """A logistic score of one picture; that of a query is the highest of its pictures."""
+    """A logistic score of one picture; that of a query is the highest of its pictures, or all words of it."""
 
     weights: np.ndarray
     bias: float
 
     def of(self, asked: Asked) -> float:
-        return float((asked.rows @ self.weights).max() + self.bias)
+        return np.inf if has_all(asked) else float((asked.rows @ self.weights).max() + self.bias)
 
 
-def fit(inside: list[Asked], outside: list[Asked]) -> Model:
-    """Logistic regression on the best picture of each query; which one is best is chosen again after each fit."""
-    wanted = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
-    balance = np.where(wanted == 1, 0.5 / len(inside), 0.5 / len(outside)) * len(wanted)
-    model = Model(weights=np.array([1.0, 0, 1, 1, 1, 1, 0, 0, 0, 0]), bias=0.0)
+def has_all(asked: Asked) -> bool:
+    """Whether a picture has all words of the query: then it is an answer."""
+    return bool((asked.rows[:, FEATURES.index("words")] > 1 - 1e-9).any())
+
+
+def fit(inside: list[list[Asked]], outside: list[list[Asked]]) -> Model:
+    """Logistic regression on the best picture of each query; which one is best is chosen again after each fit.
+
+    Kinds and sizes, given as lists, weigh the same. Queries that are decided by having all words are left out.
+    """
+    given = [[[one for one in each if not has_all(one)] for each in side] for side in (inside, outside)]
+    inside, outside = given
+    wanted = np.r_[np.ones(sum(map(len, inside))), np.zeros(sum(map(len, outside)))]
+    balance = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*inside, *outside) if each])
+    balance /= balance.mean()
+    model = Model(weights=np.ones(len(FEATURES)), bias=0.0)
     for _ in range(4):
-        best = [one.rows[(one.rows @ model.weights).argmax()] for one in (*inside, *outside)]
+        best = [one.rows[(one.rows @ model.weights).argmax()] for each in (*inside, *outside) for one in each]
         rows = np.c_[np.stack(best), np.ones(len(best))]
         scale = np.r_[rows[:, :-1].std(0) + 1e-9, 1]
         scaled, beta = rows / scale, np.zeros(rows.shape[1])
@@ -534,75 +546,55 @@ def rates(answered, inside: list[Asked], outside: list[Asked]) -> str:
     return f"{100 * answers:.1f} | {100 * accepts:.1f} | {100 * (1 - answers):.1f}"
 
 
-def first_rule(asked: Asked) -> bool:
-    """The rule with fixed thresholds: all words; or the subject named, cosine .20; or cosine .40 and the subject's .15."""
-    names = ("words", "subject word", "cosine", "subject cosine")
-    matched, there, cosine, meaning = (asked.rows[:, FEATURES.index(name)] for name in names)
-    passes = (matched > 1 - 1e-9) | ((there > 0) & (cosine >= 0.20)) | ((cosine >= 0.40) & (meaning >= 0.15))
-    return bool(passes.any())
-
-
 def shipped(asked: Asked, thresholds: Thresholds) -> float:
     """The rule of `vrag.knowledge.retrieval`, all words or enough in common: an answer has 0 or more."""
-    names = ("words", "subject word", "cosine", "subject cosine")
+    if has_all(asked):
+        return np.inf
+    names = ("subject word", "cosine", "subject cosine")
     rows = zip(*(asked.rows[:, FEATURES.index(name)] for name in names), strict=True)
-    needed = thresholds.needed_for(len(content_words(asked.query.text)))
-    return max(
-        np.inf if matched > 1 - 1e-9 else thresholds.score(cosine, meaning, named=bool(there)) - needed
-        for matched, there, cosine, meaning in rows
-    )
+    known = float(asked.rows[0, FEATURES.index("known words")])
+    best = max(thresholds.score(cosine, meaning, named=bool(there)) for there, cosine, meaning in rows)
+    return best - thresholds.needed_for(len(content_words(asked.query.text)), known)
 
 
 def refusal_tables(
-    tasks: dict[str, list[Task]], words: Words, background: list[str], given: dict[str, tuple[Model, float]]
-) -> tuple[list[str], dict[str, tuple[Model, float]]]:
-    """A table for each kind of query and size of library; and the model and threshold for each kind."""
+    tasks: dict[str, list[Task]], words: Words, background: list[str], given: Model | None, *, test: bool = True
+) -> tuple[list[str], Model]:
+    """A table for each kind of query and size of library, of both halves added up; and the logistic model."""
     things = sorted(
         {query.thing for each in tasks.values() for task in each for query in (*task.inside, *task.outside)}
     )
     order = np.random.default_rng(2).permutation(len(things))
     chosen = {things[n] for n in order[::2]}
-    lines: list[str] = []
-    models: dict[str, tuple[Model, float]] = {}
+    cells: dict[str, list[tuple]] = defaultdict(list)
     for kind, each in tasks.items():
-        by_size: dict[str, list[tuple]] = defaultdict(list)
         for task in each:
-            inside, outside, unrelated, learnt = measure(task, words, background)
-            by_size[task.name].append((halves(inside, chosen), halves(outside, chosen), unrelated, learnt))
-        libraries = [one for those in by_size.values() for one in those]
-        model = fit([a for i, *_ in libraries for a in i[0]], [a for _, o, *_ in libraries for a in o[0]])
-        threshold = float(np.quantile([model.of(a) for _, o, *_ in libraries for a in o[0]], REFUSAL))
-        models[kind] = (model, threshold)
-        level = background_level(model, [(o[0], unrelated) for _, o, unrelated, _ in libraries])
-        for name, those in by_size.items():
-            lines += refusal_table(f"{kind}, {name}", those, model, threshold, level, given.get(kind))
-        shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(FEATURES, model.weights, strict=True))
-        lines += [
-            "",
-            f"Logistic for {kind}: {shown}, constant {model.bias:+.2f}; one threshold for all: {threshold:+.2f}.",
-        ]
-    return lines, models
+            inside, outside, learnt = measure(task, words, background)
+            cells[f"{kind}, {task.name}"].append((halves(inside, chosen), halves(outside, chosen), learnt))
+    model = fit(
+        [[a for i, *_ in those for a in i[0]] for those in cells.values()],
+        [[a for _, o, _ in those for a in o[0]] for those in cells.values()],
+    )
+    lines: list[str] = []
+    for name, those in cells.items() if test else ():
+        lines += refusal_table(name, those, model, given)
+    shown = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(FEATURES, model.weights, strict=True))
+    lines += ["", f"Logistic: {shown}, constant {model.bias:+.2f}.", "", "Shipped, over all of these:", ""]
+    lines += ["| half | answered % of | refused % of | least refused in a table |", "|---|---|---|---|"]
+    for number, half in enumerate(("calibration", "test")[: 1 + test]):
+        answers, refusals = ([] for _ in range(2))
+        for those in cells.values():
+            answers.append([shipped(a, learnt) >= 0 for i, _, learnt in those for a in i[number]])
+            refusals.append([shipped(a, learnt) < 0 for _, o, learnt in those for a in o[number]])
+        total = [f"{100 * np.mean(np.concatenate(one)):.1f} of {sum(map(len, one))}" for one in (answers, refusals)]
+        lines.append(f"| {half} | {' | '.join(total)} | {100 * min(map(np.mean, refusals)):.1f} |")
+    return lines, model
 
 
-def background_level(model: Model, libraries: list[tuple[list[Asked], list[Asked]]]) -> float:
-    """The lowest quantile of unrelated queries that refuses enough of the calibration half, over all libraries."""
-    for level in (0.95, 0.97, 0.98, 0.99):
-        refused = [
-            model.of(a) <= np.quantile([model.of(b) for b in unrelated], level)
-            for outside, unrelated in libraries
-            for a in outside
-        ]
-        if np.mean(refused) >= REFUSAL:
-            return level
-    return 1.0
-
-
-def refusal_table(
-    title: str, libraries: list[tuple], model: Model, one: float, level: float, given: tuple[Model, float] | None
-) -> list[str]:
+def refusal_table(title: str, libraries: list[tuple], model: Model, given: Model | None) -> list[str]:
     test_in = [a for i, *_ in libraries for a in i[1]]
-    test_out = [a for _, o, *_ in libraries for a in o[1]]
-    fit_out = [a for _, o, *_ in libraries for a in o[0]]
+    test_out = [a for _, o, _ in libraries for a in o[1]]
+    fit_out = [a for _, o, _ in libraries for a in o[0]]
     lines = [
         "",
         f"**{title}** ({len(libraries)} x; test half: {len(test_in)} in library, {len(test_out)} out)",
@@ -614,28 +606,14 @@ def refusal_table(
     def area(score) -> str:
         return f"{auc(np.array([score(a) for a in test_in]), np.array([score(a) for a in test_out])):.3f}"
 
-    for label, score in methods(model).items():
+    compared = methods(model) | ({"logistic of the public set": given.of} if given else {})
+    for label, score in compared.items():
         lines.append(f"| {label} | {area(score)} | {at_refusal(score, fit_out, test_in, test_out)} |")
-    lines.append(
-        f"| logistic, one threshold for all sizes | | {rates(lambda a: model.of(a) > one, test_in, test_out)} |"
-    )
-    limits = {}
-    for i, o, unrelated, _ in libraries:
-        limit = np.quantile([model.of(a) for a in unrelated], level)
-        limits |= {id(a): limit for a in (*i[1], *o[1])}
-    figures = rates(lambda a: model.of(a) > limits[id(a)], test_in, test_out)
-    lines.append(f"| logistic, quantile {level:.2f} of unrelated queries | | {figures} |")
-    learnt = {id(a): thresholds for i, o, _, thresholds in libraries for a in (*i[1], *o[1])}
+    learnt = {id(a): thresholds for i, o, thresholds in libraries for a in (*i[1], *o[1])}
     figures = rates(lambda a: shipped(a, learnt[id(a)]) >= 0, test_in, test_out)
     lines.append(
-        "| **shipped: weights of the model, threshold learnt by the library** |"
-        f" {area(lambda a: shipped(a, learnt[id(a)]))} | {figures} |"
+        f"| **shipped, threshold learnt by the library** | {area(lambda a: shipped(a, learnt[id(a)]))} | {figures} |"
     )
-    lines.append(f"| fixed thresholds (.40 / .15 / .20) | | {rates(first_rule, test_in, test_out)} |")
-    if given:
-        other, limit = given
-        figures = rates(lambda a: other.of(a) > limit, test_in, test_out)
-        lines.append(f"| logistic and threshold of the public set | {area(other.of)} | {figures} |")
     return lines
 
 
@@ -643,27 +621,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=HERE / "data" / "cc0_captions.jsonl", help="captions with labels")
     parser.add_argument("--captions", type=Path, help="a public set: COCO JSON, Flickr8k token file or JSON lines")
+    parser.add_argument("--embedder-folder", type=Path, help="a sentence-transformers model with onnx/model.onnx")
+    parser.add_argument("--calibration-half", action="store_true", help="show nothing of the test half of queries")
     parser.add_argument("--seed", type=int, default=7, help="of the things held out and the libraries drawn")
     options = parser.parse_args()
-    words = Words(WordLlamaEmbedder())
+    folder, test = options.embedder_folder, not options.calibration_half
+    words = Words(SentenceModelEmbedder(folder) if folder else WordLlamaEmbedder())
     background = list(bank())
     print(f"Embedder: {words.embedder.space}; {len(background)} unrelated queries; seed {options.seed}")
     for path in filter(None, (options.data, options.captions)):
         print(f"Data: {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    given: dict[str, tuple[Model, float]] = {}
+    given: Model | None = None
     if options.captions:
         pictures = read_pictures(options.captions)
-        print(f"\n## {options.captions.name}: retrieval\n")
-        print("\n".join(recall_table(pictures, words, phrases_of(pictures), SENTENCES)))
+        if test:
+            print(f"\n## {options.captions.name}: retrieval\n")
+            print("\n".join(recall_table(pictures, words, phrases_of(pictures), SENTENCES)))
         print(f"\n## {options.captions.name}: refusal")
-        lines, given = refusal_tables(tasks_of(pictures, np.random.default_rng(options.seed)), words, background, given)
+        tasks = tasks_of(pictures, np.random.default_rng(options.seed))
+        lines, given = refusal_tables(tasks, words, background, None, test=test)
         print("\n".join(lines))
     own = labelled(options.data)
     phrases = {query.text: query.right for query in own["phrases"][0].inside}
     print(f"\n## {options.data.name}: retrieval\n")
     print("\n".join(recall_table(read_pictures(options.data), words, phrases, SENTENCES)))
     print(f"\n## {options.data.name}: refusal")
-    print("\n".join(refusal_tables(own, words, background, given)[0]))
+    print("\n".join(refusal_tables(own, words, background, given, test=test)[0]))
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_red_shoes_in_a_library_of_dogs_and_tulips_is_refused_with_reasons(tmp_p
     assert result.refusal.candidates[0].asset.caption in {"red tulips", "a red tulip field"}
     assert "(not: shoes)" in result.refusal.candidates[0].why
     assert result.settings["rrf_k"] == 10
-    assert result.settings["needed"] == MODELS["wordllama"].thresholds.needed_for(2)
+    assert result.settings["needed"] == MODELS["wordllama"].thresholds.needed_for(2, known=0.5)
     assert "prior" in result.settings["thresholds"]
     # What goes into a record holds no word of what was asked.
     assert not any("shoes" in (candidate.excluded or "") for candidate in result.candidates)

@@ -64,7 +64,7 @@ def test_a_library_below_fifty_is_not_calibrated_and_says_so(tmp_path, local_kb,
     assert kb.calibrate() is None
     settings = kb.search("red dog").settings
     assert settings["thresholds"] == "prior of the embedding model: fewer than 50 pictures"
-    assert settings["needed"] == MODELS["wordllama"].thresholds.needed_for(2)
+    assert settings["needed"] == MODELS["wordllama"].thresholds.needed_for(2, known=0.5)
 
 
 def test_larger_libraries_ask_for_more_and_keep_what_they_learnt(store, wordllama):
@@ -173,3 +173,20 @@ def test_a_calibrated_library_refuses_what_it_has_not_and_answers_what_it_has(st
     assert answered.settings["thresholds"].startswith("learnt from 200 pictures and ")
     for query in ("red shoes", "a violin on a table", "green tea", "snow leopard", "sofa cushion in yellow"):
         assert kb.search(query, states=everything).refusal, query
+
+
+def test_the_words_that_a_library_has_bring_no_query_without_its_subject_nearer(store, wordllama):
+    from vrag.knowledge.knowledge_base import KnowledgeBase
+
+    fill(store, wordllama, 200)
+    kb = KnowledgeBase("dogs", store=store, storage=FakeStorage(), embedder=wordllama, clock=FakeClock())
+    everything = frozenset({"proposed", "approved"})
+    some, none = (kb.search(text, states=everything) for text in ("red camel in the snow", "striped camel in the rain"))
+    weights = MODELS["wordllama"].weights
+    assert (some.settings["words_known"], none.settings["words_known"]) == (pytest.approx(2 / 3), 0)
+    more = some.settings["needed"] - none.settings["needed"]
+    assert more == pytest.approx(weights.needed_for_known * 2 / 3)
+    # What is needed is what the refusal says, and the record has the numbers without the words.
+    assert f"needs {some.settings['needed']:.2f}" in some.refusal.reasons[0]
+    assert some.candidates[0].excluded.endswith(f"needs {some.settings['needed']:.2f}")
+    assert none.refusal

@@ -2,7 +2,9 @@
 
 No labels are needed. A shipped bank of queries about many unrelated things is asked of the knowledge base; those whose
 subject it has are left out. What the others score with its pictures is what a query scores that it cannot answer. A
-picture must score higher than nearly all of them do. Larger libraries come near to anything, so their threshold is higher.
+picture must score far above most of them. Larger libraries come near to anything, so their threshold is higher. It also
+rises with the share of the query's words that the library has: those words alone bring its pictures near, and unrelated
+queries have hardly any.
 
 It is asked again when a tenth of the pictures came or went. The result is a small document in the storage of the
 knowledge base, `calibration/<sequence>.json`, so every machine decides alike and a new process does not ask again.
@@ -42,9 +44,9 @@ FEWEST_PICTURES: Final = 50
 
 _FEWEST_QUERIES: Final = 100
 """As many queries of the bank must be foreign to the library."""
-_REFUSED: Final = 0.9975
-"""Of the bank: nearly its highest score. Of .99, .995, .9975 and 1 the least that refuses 97 % of each kind of query in each
-size of library of the calibration half of the benchmark, so that 95 % are left for things that were not looked at."""
+_ABOVE: Final = 2.7
+"""Standard deviations above what the bank scores. In tenths, the least that refuses 97 % of each kind of query in each size
+of library of the calibration half of the benchmark, so that 95 % are left for things that were not looked at."""
 _CHANGED: Final = 0.1
 _LOOKED_AT: Final = 8
 """Pictures by meaning and by words that can be the best for a query of the bank."""
@@ -66,14 +68,16 @@ class Thresholds:
     """For a query of one word."""
     needed_per_word: float = 0.0
     """Times the logarithm of the number of content words, on top of `needed`."""
+    needed_for_known: float = 0.0
+    """Times the share of the content words that the library has in any picture, on top of `needed`."""
 
     def score(self, cosine: float, subject_cosine: float, *, named: bool) -> float:
         """What a picture has in common with a query."""
         return self.meaning * cosine + self.subject_meaning * subject_cosine + self.subject_named * named
 
-    def needed_for(self, words: int) -> float:
-        """For a query of so many content words."""
-        return self.needed + self.needed_per_word * math.log(max(words, 1))
+    def needed_for(self, words: int, known: float) -> float:
+        """For a query of so many content words, of which the library has this share (0 to 1)."""
+        return self.needed + self.needed_per_word * math.log(max(words, 1)) + self.needed_for_known * known
 
 
 @frozen(kw_only=True)
@@ -81,7 +85,9 @@ class KnownModel:
     """What was measured of an embedding model."""
 
     thresholds: Thresholds
-    """Its weights, and what is needed in a library of fewer than `FEWEST_PICTURES`."""
+    """For a library of fewer than `FEWEST_PICTURES`, of which too few words are known to count them."""
+    weights: Thresholds
+    """For a larger one, which learns what is needed."""
     spread: float
     """Standard deviation of the best cosines of the bank with 1000 captions."""
     scripts: frozenset[str] = frozenset()
@@ -96,6 +102,7 @@ MODELS: Final[Mapping[str, KnownModel]] = MappingProxyType(
             thresholds=Thresholds(
                 meaning=3.3, subject_meaning=3.8, subject_named=3.0, needed=2.4, needed_per_word=0.25
             ),
+            weights=Thresholds(meaning=5, subject_meaning=2, subject_named=5, needed=0, needed_for_known=2),
             spread=0.085,
             scripts=frozenset({"LATIN"}),
             limits="it knows English; text in other scripts is found by its words alone",
@@ -206,26 +213,34 @@ def calibrate(store: VectorStore, embedder: Embedder, at: str, pictures: int) ->
     queries = bank()
     subjects = [subject(text) or text for text in queries]
     vectors = embedder.embed([Item(kind="text", text=text) for text in (*queries, *subjects)], "query")
+
+    @cache
+    def has(word: str) -> bool:
+        rows = store.get([match.key for match in store.search(VectorQuery(words=word, top_k=_LOOKED_AT))])
+        return any(matched_words([word], record.text) for record in rows)
+
     lengths: list[int] = []
+    shares: list[float] = []
     found: list[tuple[NDArray[Any], NDArray[Any]]] = []
     for number, (text, named) in enumerate(zip(queries, subjects, strict=True)):
-        own = store.get([match.key for match in store.search(VectorQuery(words=named, top_k=_LOOKED_AT))])
-        if any(matched_words([named], record.text) for record in own):
+        if has(named):
             continue
-        near = store.search(VectorQuery(vector=vectors[number], words=text, top_k=_LOOKED_AT, space=store.space))
+        near = store.search(VectorQuery(vector=vectors[number], top_k=_LOOKED_AT, space=store.space))
         rows = [record.vector for record in store.get([match.key for match in near]) if record.vector is not None]
         if rows:
-            stacked = np.stack(rows)
-            lengths.append(len(content_words(text)))
+            stacked, words = np.stack(rows), content_words(text)
+            lengths.append(len(words))
+            shares.append(sum(map(has, words)) / len(words))
             found.append((stacked @ vectors[number], stacked @ vectors[len(queries) + number]))
     if len(found) < _FEWEST_QUERIES:
         return None
-    weights = known.thresholds if known else _for_unknown([float(cosines.max()) for cosines, _ in found])
+    weights = known.weights if known else _for_unknown([float(cosines.max()) for cosines, _ in found])
     best = np.array([max(weights.score(c, s, named=False) for c, s in zip(cs, ss, strict=True)) for cs, ss in found])
+    best -= weights.needed_for_known * np.array(shares)
     # A line through the scores by length: a long query comes nearer to something than a short one, or farther.
     line = np.stack([np.ones(len(lengths)), np.log(np.maximum(lengths, 1))], axis=1)
     constant, slope = np.linalg.lstsq(line, best, rcond=None)[0]
-    margin = np.quantile(best - line @ np.array([constant, slope]), _REFUSED)
+    margin = _ABOVE * np.std(best - line @ np.array([constant, slope]))
     learnt = evolve(weights, needed=round(float(constant + margin), 4), needed_per_word=round(float(slope), 4))
     return Calibration(thresholds=learnt, pictures=pictures, queries=len(found), at=at)
 
@@ -235,15 +250,15 @@ def _for_unknown(best: list[float]) -> Thresholds:
     known = MODELS["wordllama"]
     stretched = known.spread / max(float(np.std(best)), 1e-3)
     return evolve(
-        known.thresholds,
-        meaning=known.thresholds.meaning * stretched,
-        subject_meaning=known.thresholds.subject_meaning * stretched,
+        known.weights,
+        meaning=known.weights.meaning * stretched,
+        subject_meaning=known.weights.subject_meaning * stretched,
     )
 
 
 def _key(embedder: Embedder) -> str:
     known = known_model(embedder.space.model)
-    parts = (str(embedder.space), str(known), str(_REFUSED), *bank())
+    parts = (str(embedder.space), str(known), str(_ABOVE), *bank())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

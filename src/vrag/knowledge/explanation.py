@@ -69,8 +69,8 @@ class Asked:
     """Why its meaning is not looked at, if there is an embedder."""
 
 
-def shortfall_of(found: Found, asked: Asked, thresholds: Thresholds | None) -> Shortfall | None:
-    """Why this picture is no answer; None if it is one."""
+def shortfall_of(found: Found, asked: Asked, thresholds: Thresholds | None, known: float) -> Shortfall | None:
+    """Why this picture is no answer; None if it is one. `known` is the share of the query's words that the library has."""
     if asked.words and len(found.matched) == len(asked.words):
         return None
     missing = ", ".join(f"'{word}'" for word in asked.words if word not in found.matched)
@@ -81,7 +81,7 @@ def shortfall_of(found: Found, asked: Asked, thresholds: Thresholds | None) -> S
             return None
         return Shortfall(words=unsaid, numbers=f"has {len(found.matched)} of {len(asked.words)} words")
     score = thresholds.score(found.cosine, found.subject_cosine, named=named)
-    needed = thresholds.needed_for(len(asked.words))
+    needed = thresholds.needed_for(len(asked.words), known)
     if score >= needed:
         return None
     numbers = (

@@ -7,7 +7,8 @@ A picture is an answer if all content words of the query are words of its captio
 "dog"), or if it has enough in common with it: the cosine of the whole query, that of its subject alone ("shoes" of "red
 shoes"), and whether the subject is one of its words. The subject counts for more than the rest: what a red tulip shares
 with "red shoes" is the adjective. How much is enough, each knowledge base learns from queries that have nothing to do
-with it (`vrag.knowledge.calibration`). By words only: the subject and at least half of the content words are there.
+with it (`vrag.knowledge.calibration`); it is more for a query of whose words the library has many, as they bring its
+pictures near without the subject. By words only: the subject and at least half of the content words are there.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ def search(
 
     def ranked(known: dict[str, Found], where: Filter | None) -> tuple[list[Found], bool]:
         full = _look_up(asked, known, knowledge_base=knowledge_base, store=store, pool=pool, condition=where)
+        share = _share_known(known, asked)
         for found in known.values():
-            found.shortfall = shortfall_of(found, asked, thresholds) if settings.refuse else None
+            found.shortfall = shortfall_of(found, asked, thresholds, share) if settings.refuse else None
             found.resting = resting(found.asset.id, chosen, now)
         return fused(list(known.values()), settings, asked.words), full
 
@@ -107,7 +109,8 @@ def search(
     hits = tuple(hit_of(found, asked) for found in offered)
     if chosen.rerank and hits:
         hits = reranked(text, hits, chosen.rerank)
-    used = _settings(settings, thresholds, origin, asked, embedder, pool) | _selected(chosen)
+    used = _settings(settings, thresholds, origin, asked, _share_known(known, asked), embedder, pool)
+    used |= _selected(chosen)
     candidates = tuple(candidate_of(found, states) for found in order)
     if hits:
         return SearchResult(query=text, hits=hits[:top_k], candidates=candidates, settings=used)
@@ -215,6 +218,12 @@ def _look_up(
     return by_meaning >= pool or by_words >= pool
 
 
+def _share_known(known: dict[str, Found], asked: Asked) -> float:
+    """Of the words of the query: a word that the library has is found by words, so one of the pictures looked at has it."""
+    had = {word for found in known.values() for word in found.matched}
+    return len(had) / len(asked.words) if asked.words else 0.0
+
+
 def fused(found: list[Found], settings: RetrievalSettings, asked: list[str]) -> list[Found]:
     """Best first. Pictures with the same words and the same meaning are equal, and then the larger one is better.
 
@@ -260,6 +269,7 @@ def _settings(
     thresholds: Thresholds | None,
     origin: str,
     asked: Asked,
+    share_known: float,
     embedder: Embedder | None,
     pool: int,
 ) -> dict[str, str | float]:
@@ -279,9 +289,11 @@ def _settings(
         used["refusal"] = "by words: all of the query, or its subject and half of it"
     else:
         used |= {
-            "refusal": "by words and meaning: all words; or enough in common, most of it with the subject",
+            "refusal": "by words and meaning: all words; or enough in common, more of it the more of the words the library has",
             "thresholds": origin,
-            "needed": thresholds.needed_for(len(asked.words)),
+            "needed": thresholds.needed_for(len(asked.words), share_known),
+            "words_known": share_known,
+            "needed_for_known": thresholds.needed_for_known,
             "meaning_weight": thresholds.meaning,
             "subject_meaning_weight": thresholds.subject_meaning,
             "subject_named_weight": thresholds.subject_named,
