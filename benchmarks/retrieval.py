@@ -157,7 +157,8 @@ def read_pictures(path: Path) -> list[list[str]]:
         for line in text.splitlines():
             name, _, caption = line.partition("\t")
             pictures[name.partition("#")[0]].append(caption.strip())
-    return [captions for captions in pictures.values() if len(captions) > 1]
+    worded = ([caption for caption in captions if content_words(caption)] for captions in pictures.values())
+    return [captions for captions in worded if len(captions) > 1]
 
 
 def runs(caption: str) -> list[tuple[str, ...]]:
