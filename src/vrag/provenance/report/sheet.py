@@ -139,8 +139,11 @@ class ContactSheet:
                 element("figcaption", element("strong", "Picture"), element("span", before, class_="small")),
             )
         ]
+        tells = [
+            rule for rule in _MEASURED if len({one.scores.get(rule) for one in variants}) > 1
+        ]  # no tag among equals
         for number, variant in enumerate(variants, 1):
-            best = [rule for rule in variant.scores if best_variant(rule, variants) == number]
+            best = [rule for rule in tells if best_variant(rule, variants) == number]
             figures.append(
                 element(
                     "figure",
