@@ -43,9 +43,10 @@ def _home(monkeypatch, tmp_path_factory):
         monkeypatch.setenv(name, str(home))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real browser; one for all tests of a process, because Playwright refuses to be started twice."""
+    """A real browser, closed after each file: its event loop runs as long, and neither another browser nor asyncio
+    takes a thread in which one does."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no Chromium here: apt-get install chromium")
